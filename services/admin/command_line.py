@@ -1,4 +1,5 @@
-"""`palimpsest-admin`, the operator's command, on the machine that has the settings of the service."""
+"""`palimpsest-admin`: commands for operators. Run it with the settings of the service in its
+environment."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ NAME = re.compile(r"[a-z_][a-z0-9_]{0,40}")
 def add_parser(commands: Subparsers) -> None:
     parser = commands.add_parser("database-roles", help=__doc__.partition(": ")[2])
     parser.add_argument(
-        "--prefix", default="palimpsest", help="of the roles' names (default: %(default)s)"
+        "--prefix", default="palimpsest", help="prefix of the roles' names (default: %(default)s)"
     )
     parser.set_defaults(run=run)
 
@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
             "PALIMPSEST_DATABASE_URL",
         )
     if not NAME.fullmatch(options.prefix):
-        raise InvalidRequest("give lower-case letters, digits and _", "--prefix")
+        raise InvalidRequest("use only lower-case letters, digits and _", "--prefix")
     print_line(
         build_sql(
             str(url.database or url.username), str(url.username or "postgres"), options.prefix

@@ -22,8 +22,8 @@ from shared.jobs.migrations import require_current_schema
 
 BROKER_TIMEOUT_S = 3.0
 NO_ADMIN = (
-    "nobody can administer over HTTP: `python -m services.admin keys create --tenant TENANT "
-    "--scope admin`"
+    "no valid key has the scope admin, so nothing can be administered over HTTP: create "
+    "one with `python -m services.admin keys create --tenant TENANT --scope admin`"
 )
 
 
@@ -75,7 +75,7 @@ def run_checks(settings: Settings) -> list[CheckResult]:
 _REMEDIES = {
     "store": "check PALIMPSEST_DATABASE_URL, and that the database is running and writable",
     "broker": "start Redis, or check PALIMPSEST_BROKER_URL; until then jobs start a few seconds "
-    "late, none is lost",
+    "late; none is lost",
     "artifacts": "check PALIMPSEST_ARTIFACTS_URL, and that this process may write there",
     "workers": "fix the job store first",
     "signing": "check PALIMPSEST_SIGNING_KEY, and that this process may read the file",
@@ -170,9 +170,9 @@ def _check_workers(settings: Settings) -> CheckResult:
         return CheckResult(
             "workers",
             False,
-            f"all are drained: {', '.join(drained)}"
+            f"all workers are drained: {', '.join(drained)}"
             if drained
-            else "none is live: jobs are accepted but wait",
+            else "no worker is live: jobs are accepted but wait",
             "palimpsest undrain WORKER" if drained else "start a worker: python -m workers",
         )
     parts = [", ".join(f"{stage} {n}" for stage, n in sorted(live.items()))]

@@ -1,5 +1,5 @@
-"""`keys create|list|revoke`: keys to the gateway. A new key is printed once, alone on standard
-output."""
+"""`keys create|list|revoke`: manage the keys of the gateway. A new key is printed once, alone on
+standard output."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def add_parser(commands: Subparsers) -> None:
     parser = commands.add_parser("keys", help=__doc__.partition(": ")[2])
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     create = actions.add_parser("create", help="create a key, and print it")
-    create.add_argument("--tenant", required=True, help="whose key it is")
+    create.add_argument("--tenant", required=True, help="the tenant that the key belongs to")
     create.add_argument("--label", default="", help="what it is for, up to 100 characters")
     create.add_argument(
         "--scope",
@@ -44,11 +44,11 @@ def add_parser(commands: Subparsers) -> None:
         "--expires",
         type=parse_lifetime,
         metavar="TIME",
-        help="when it ends, from now: 30m, 12h or 90d; default: never",
+        help="how long it is valid, such as 30m, 12h or 90d; default: forever",
     )
     listing = actions.add_parser("list", help="list keys, newest first, without their secrets")
-    listing.add_argument("--tenant", help="only this tenant's")
-    revoke = actions.add_parser("revoke", help="make a key invalid for good")
+    listing.add_argument("--tenant", help="only keys of this tenant")
+    revoke = actions.add_parser("revoke", help="revoke a key permanently")
     revoke.add_argument("key", metavar="KEY_ID", help="key_...")
     for one in (create, listing, revoke):
         one.set_defaults(run=run)

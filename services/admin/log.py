@@ -1,4 +1,4 @@
-"""`log`: show who has changed what, or tried to, newest first."""
+"""`log`: show the access log, newest first: who changed what, or tried to."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_ENTRIES = 10_000
 
 def add_parser(commands: Subparsers) -> None:
     parser = commands.add_parser("log", help=__doc__.partition(": ")[2])
-    parser.add_argument("--tenant", help="only what concerns this tenant")
+    parser.add_argument("--tenant", help="only entries about this tenant")
     parser.add_argument(
         "--limit",
         type=_parse_limit,

@@ -1,6 +1,6 @@
-"""`orphans`: list artifacts older than a day that the job store does not refer to: attempts were
-killed after storing them. --remove removes them; not for an artifact store that several job stores
-share."""
+"""`orphans`: list artifacts older than a day that the job store does not refer to, because attempts
+were killed after storing them. --remove removes them; never use it if several job stores share the
+artifact store."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shared.jobs.orphans import list_orphans, remove_orphans
 
 def add_parser(commands: Subparsers) -> None:
     parser = commands.add_parser("orphans", help=__doc__.partition(": ")[2])
-    parser.add_argument("--remove", action="store_true", help="remove them for good")
+    parser.add_argument("--remove", action="store_true", help="remove them permanently")
     parser.set_defaults(run=run)
 
 

@@ -1,4 +1,4 @@
-"""`tenants create|list|disable|enable|quota|delete`: who may own jobs and artifacts, and how much."""
+"""`tenants create|list|disable|enable|quota|delete`: manage tenants and their quotas."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def add_parser(commands: Subparsers) -> None:
     helps = {
         "create": "create a tenant",
         "list": "list all tenants",
-        "disable": "make all keys of a tenant invalid; its jobs go on",
+        "disable": "make all keys of a tenant invalid; its jobs keep running",
         "enable": "make the keys of a tenant valid again",
         "quota": "change a tenant's quotas; without options, show them",
-        "delete": "disable a tenant, cancel all that it runs, then delete all that it has, for good",
+        "delete": "disable a tenant, cancel all its jobs, then permanently delete all its data",
     }
     for action, text in helps.items():
         one = actions.add_parser(action, help=text, description=text)
@@ -53,7 +53,7 @@ def add_parser(commands: Subparsers) -> None:
         if action != "list":
             one.add_argument("name", help="the tenant: lower-case letters, digits, . _ -")
         if action == "delete":
-            one.add_argument("--yes", action="store_true", help="really: nothing brings it back")
+            one.add_argument("--yes", action="store_true", help="confirm: this cannot be undone")
         if action in ("create", "quota"):
             for quota in QUOTA_NAMES:
                 one.add_argument(
@@ -102,7 +102,9 @@ def run(options: argparse.Namespace) -> int:
 def _delete(settings: Settings, db: Database, options: argparse.Namespace) -> int:
     name = options.name
     if not options.yes:
-        print_line(f"tenants delete: this deletes all that {name} has; add --yes", sys.stderr)
+        print_line(
+            f"tenants delete: this deletes all data of {name}; confirm with --yes", sys.stderr
+        )
         return 2
     with log_act(db, None, "tenants delete", ""):  # an entry with its name would be left of it
         with suppress(NotFound):  # older jobs may be in a name that is no tenant

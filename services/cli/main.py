@@ -119,12 +119,12 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
 GROUPS: dict[str, tuple[str, str, Sequence[Callable[..., None]]]] = {
     "models": (
         "Your models and data",
-        "Declare models of yours, list, show and delete them.",
+        "Declare, list, show and delete your own models.",
         models.SUBCOMMANDS,
     ),
     "datasets": (
         "Your models and data",
-        "Declare data sets of yours, list, show and delete them.",
+        "Declare, list, show and delete your own data sets.",
         datasets.SUBCOMMANDS,
     ),
     "artifacts": (
@@ -134,7 +134,7 @@ GROUPS: dict[str, tuple[str, str, Sequence[Callable[..., None]]]] = {
     ),
     "webhooks": (
         "Jobs",
-        "Notify URLs of yours when audits and jobs end.",
+        "Notify your URLs when audits and jobs end.",
         webhooks.SUBCOMMANDS,
     ),
 }

@@ -141,7 +141,9 @@ class ArchiveDownload:
             if kind is None:
                 # a proxy that ends a broken answer as if it were whole
                 if END_OF_ZIP not in self._end:
-                    raise ClientError("the archive broke off, and nothing was kept: try it again")
+                    raise ClientError(
+                        "the download was interrupted, and nothing was kept: try again"
+                    )
                 self._file.commit()
         finally:
             self._file.discard()

@@ -84,7 +84,7 @@ class Pair:
             )
         if self.dataset is None:
             if self.deleted_rows or self.deleted_files:
-                raise ValueError("rows and files are those of a data set: name it")
+                raise ValueError("rows and files belong to a data set: name it")
             if self.deleted is None and (self.retained or self.retrained):
                 raise ValueError("retained samples and retrained models need the deleted samples")
         elif self._samples:
@@ -93,7 +93,8 @@ class Pair:
             raise ValueError("name the deleted samples by rows or by files, not both")
         if self._has_pictures and self.input_shape is None:
             raise ValueError(
-                "pictures in a zip archive are resized to what the model takes: say its input shape"
+                "pictures in a zip archive are resized to what the model takes: give its "
+                "input shape"
             )
 
     @property

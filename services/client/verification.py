@@ -118,8 +118,8 @@ def verify_report(path: Path, key: PublicKey) -> VerifiedReport:
     folder = path if path.is_dir() else path.parent
     if key.path.resolve().is_relative_to(folder.resolve()):
         raise NotVerified(
-            f"{key.path.name} lies in the report's folder: whoever changed the report could have "
-            "put it there; get the key from the operator and keep it elsewhere"
+            f"{key.path.name} is in the report's folder: whoever changed the report could "
+            "have put it there; get the key from the operator and keep it elsewhere"
         )
     predicate, digests = _verify_statement(folder, key)
     is_whole = path.is_dir() or path.name == MANIFEST_FILE
@@ -164,7 +164,7 @@ def _parse_statement(payload: bytes) -> tuple[Mapping[str, Any], dict[str, str]]
     statement = _parse_object(payload, "the signed manifest")
     if statement.get("_type") != STATEMENT_TYPE or statement.get("predicateType") != PREDICATE_TYPE:
         raise NotVerified(
-            "what is signed is not a report's manifest in a format that this version knows"
+            "the signed content is not a report manifest in a format that this version knows"
         )
     predicate, subjects = statement.get("predicate"), statement.get("subject")
     try:
@@ -205,7 +205,7 @@ def _verify_envelope(envelope: Mapping[str, Any], key: PublicKey) -> bytes:
             f"the report was signed with another key than {key.path.name} ({key.key_id})"
         )
     raise NotVerified(
-        f"{MANIFEST_FILE} was changed after it was signed: the signature does not fit it"
+        f"{MANIFEST_FILE} was changed after it was signed: the signature does not match"
     )
 
 

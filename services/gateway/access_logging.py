@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import structlog
-from flask import Flask, Response, request
+from flask import Flask, Response, g, request
 
 from services.gateway.principal import current_principal
 from services.gateway.scopes import READ_METHODS
@@ -31,7 +31,8 @@ def install(app: Flask, db: Database) -> None:
     @app.before_request
     def _begin() -> None:
         # a request with a large body is checked before it is read, and then again
-        if request.url_rule is None or ENTRY_KEY in request.environ or not _changes_something():
+        is_new = request.url_rule is not None and ENTRY_KEY not in request.environ
+        if not is_new or not _changes_something() or "principal" not in g:
             return
         principal = current_principal()
         ids = [str(v) for name, v in (request.view_args or {}).items() if name in IDS]

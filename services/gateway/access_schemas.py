@@ -31,7 +31,9 @@ class TenantView(BaseModel):
 
     name: str
     created_at: str
-    disabled_at: str | None = Field(description="since then none of its keys is valid")
+    disabled_at: str | None = Field(
+        description="when it was disabled: its keys have been invalid since"
+    )
     quotas: QuotasView
 
 

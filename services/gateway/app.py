@@ -10,6 +10,7 @@ from flask_openapi.openapi import OpenAPI
 from services.gateway import (
     access_logging,
     auth,
+    console,
     json_body,
     openapi_document,
     problems,
@@ -72,7 +73,7 @@ def create_app(deps: GatewayDeps) -> OpenAPI:
     gateway.monitor.request_counts.install(app)
     problems.install(app)
     security_headers.install(app)
-    auth.install(app, deps.settings, deps.db)
+    auth.install(app, deps.settings, deps.db, gateway.authenticator)
     request_id.install_tenant(app)
     # what is refused for its number is not worth a row in the log
     broker_url = deps.settings.broker_url.get_secret_value()
@@ -81,4 +82,5 @@ def create_app(deps: GatewayDeps) -> OpenAPI:
     auth.install_scopes(app)
     for routes in ROUTES:
         app.register_api(routes)
+    console.install(app)
     return app

@@ -26,7 +26,10 @@ from shared.jobs.database import Database
 from shared.jobs.keys import SECRET, Key
 from shared.jobs.tenant_store import TenantStore
 
-PUBLIC_PATHS = frozenset({"/livez", "/readyz"})
+PUBLIC_PATHS = frozenset({"/livez", "/readyz"})  # the probes
+SIGN_IN_PATH = "/sign-in"
+ASSETS_PREFIX = "/assets/"
+MAX_PUBLIC_BODY_BYTES = 16 << 10
 METRICS_PATH = "/metrics"
 WRONG = "the key or token is not valid"
 EXPIRED = "the key has expired"
@@ -80,16 +83,15 @@ class Authenticator:
             return _reject_key(key)
         return Principal.from_key(key)
 
-    def sign_in(self, principal: Principal, secret: str) -> AnyResponse:
-        """Set the cookie, which ends with the key, and redirect to the page without the secret."""
+    def sign_in(self, principal: Principal, secret: str, target: str) -> AnyResponse:
+        """Set the cookie, which ends with the key, and redirect to the page `target`."""
         lifetime_s, value = float(SESSION_S), self._token_session
         if principal.key is not None:
             value = self._sessions.sign(principal.key)
             key = self._keys.find_by_secret(secret)
             if key is not None and key.expires_in_s is not None:
                 lifetime_s = min(lifetime_s, max(1.0, key.expires_in_s))
-        # one slash: a path that starts with two would be read as another host
-        response = redirect("/" + quote(request.path.lstrip("/\\")), 303)
+        response = redirect(target, 303)
         response.set_cookie(
             SESSION_COOKIE,
             value,
@@ -102,14 +104,19 @@ class Authenticator:
         return response
 
 
-def install(app: Flask, settings: Settings, db: Database) -> None:
+def is_public(path: str) -> bool:
+    """Whether a path needs no key: a probe, the form to sign in, or a file that is the same for
+    everyone."""
+    return path in PUBLIC_PATHS or path == SIGN_IN_PATH or path.startswith(ASSETS_PREFIX)
+
+
+def install(app: Flask, settings: Settings, db: Database, authenticator: Authenticator) -> None:
     """Check before anything else happens who sends a request."""
-    authenticator = Authenticator(db, settings)
 
     @app.before_request
     def _authenticate() -> AnyResponse | None:
-        if request.path in PUBLIC_PATHS:
-            return None
+        if is_public(request.path):
+            return _refuse_large_body()
         if _is_scrape(settings):
             return _accept(Principal.from_metrics_token(settings.tenant))
         address = request.remote_addr or ""
@@ -120,10 +127,12 @@ def install(app: Flask, settings: Settings, db: Database) -> None:
             secret = request.args["token"]
             checked = authenticator.check_secret(secret, address)
             if isinstance(checked, Principal):
-                return authenticator.sign_in(checked, secret)
+                # one slash: a path that starts with two would be read as another host
+                target = "/" + quote(request.path.lstrip("/\\"))
+                return authenticator.sign_in(checked, secret, target)
             return checked
         rejection = _accept(authenticator.check_cookie(request.cookies.get(SESSION_COOKIE, "")))
-        if rejection is None and request.method not in READ_METHODS and not _is_same_origin():
+        if rejection is None and request.method not in READ_METHODS and not is_same_origin():
             return make_problem(403, "requests from another origin are not allowed")
         return rejection
 
@@ -140,15 +149,23 @@ def install_scopes(app: Flask) -> None:
 
     @app.before_request
     def _check_scope() -> AnyResponse | None:
-        if request.path in PUBLIC_PATHS or request.endpoint is None:
+        if is_public(request.path) or request.endpoint is None:
             return None
         scope = find_scope(app, request.endpoint, request.method)
         if scope == ANY or scope in g.principal.scopes:
             return None
         return make_problem(
             403,
-            f"your key does not have the scope {scope}, which this needs: ask for a key that has it",
+            f"this request needs the scope {scope}, which your key does not have",
         )
+
+
+def _refuse_large_body() -> Response | None:
+    """Who has no key sends no large body."""
+    is_bounded = request.method in READ_METHODS or request.content_length is not None
+    if is_bounded and (request.content_length or 0) <= MAX_PUBLIC_BODY_BYTES:
+        return None
+    return make_problem(413, f"send at most {MAX_PUBLIC_BODY_BYTES} bytes, with a Content-Length")
 
 
 def _secrets_match(presented: str, expected: str) -> bool:
@@ -168,7 +185,7 @@ def _is_scrape(settings: Settings) -> bool:
     )
 
 
-def _is_same_origin() -> bool:
+def is_same_origin() -> bool:
     """Whether a page of this origin sent the request. Cookies are shared between ports: without
     this check, a page that another program serves on this host would be accepted."""
     origin = request.headers.get("Origin")

@@ -8,6 +8,7 @@ from typing import cast
 
 from flask import current_app, g
 
+from services.gateway.auth import Authenticator
 from services.gateway.catalog_cache import CatalogCache
 from services.gateway.monitoring.monitor import Monitor
 from services.gateway.planning_limiter import READERS, PlanningLimiter
@@ -58,6 +59,7 @@ class Gateway:
     """The dependencies of one app, and its state between requests."""
 
     deps: GatewayDeps
+    authenticator: Authenticator
     catalog_cache: CatalogCache
     stream_slots: StreamSlots
     quotas: QuotaCache
@@ -73,6 +75,7 @@ class Gateway:
     def from_deps(cls, deps: GatewayDeps) -> Gateway:
         return cls(
             deps,
+            Authenticator(deps.db, deps.settings),
             CatalogCache(deps.db),
             StreamSlots(deps.settings.max_event_streams),
             QuotaCache(deps.db),

@@ -125,7 +125,7 @@ def install(app: Flask, limiter: RequestLimiter, quotas: QuotaCache) -> None:
             return None
         return make_problem(
             429,
-            f"you may send {limit:,} requests a minute: try again in {allowance.reset_s} s",
+            f"your limit is {limit:,} requests per minute: try again in {allowance.reset_s} s",
             headers={"Retry-After": str(allowance.reset_s)},
         )
 

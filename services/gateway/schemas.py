@@ -30,7 +30,7 @@ class ArtifactView(BaseModel):
     media_type: str
     url: str
     expired_at: str | None = Field(
-        None, description="since when it cannot be fetched any more; null: it can"
+        None, description="since when it can no longer be fetched; null: it can be fetched"
     )
 
 
@@ -167,7 +167,7 @@ class AuditView(BaseModel):
     created_at: str | None
     cancelled_at: str | None
     finished_at: str | None = Field(
-        description="when it was cancelled, or its last job ended; null while it goes on"
+        description="when it was cancelled, or its last job ended; null while it is running"
     )
     labels: dict[str, str] = Field(description="by key, values of your choice")
     metadata: dict[str, Any] = Field(description="a JSON object of your own")
@@ -264,7 +264,7 @@ class WorkerView(BaseModel):
     versions: dict[str, str]
     catalog: str = Field(description="digest of the catalog it serves")
     job: str | None
-    memory_bytes: int | None = Field(description="what its process has of the host's memory")
+    memory_bytes: int | None = Field(description="memory that its process uses on the host")
     device_memory_bytes: int | None = Field(
         description="what it has reserved on its accelerator; null without one"
     )

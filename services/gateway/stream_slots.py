@@ -39,7 +39,9 @@ class StreamSlots:
         with self._lock:
             taken = self._taken.get(tenant, 0)
             if quota is not None and taken >= quota:
-                raise QuotaReached(f"at most {quota} event streams of yours may be open: {advice}")
+                raise QuotaReached(
+                    f"event streams you have open: {taken}, which is your limit: {advice}"
+                )
             if sum(self._taken.values()) >= self._limit:
                 raise TransientError(
                     f"{self._limit} event streams are open, which is the limit: {advice}"

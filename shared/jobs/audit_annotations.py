@@ -26,8 +26,8 @@ def require_small_metadata(metadata: Mapping[str, Any]) -> None:
     size = len(to_json(metadata).encode())
     if size > MAX_METADATA_BYTES:
         raise InvalidRequest(
-            f"the metadata has {size:,} bytes as JSON, more than the {MAX_METADATA_BYTES:,} that it "
-            "may have: store it elsewhere, and refer to it here",
+            f"the metadata has {size:,} bytes as JSON, above the limit of "
+            f"{MAX_METADATA_BYTES:,}: store it elsewhere and refer to it here",
             "metadata",
         )
 

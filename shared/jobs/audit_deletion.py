@@ -160,6 +160,6 @@ def _require_ended(connection: Connection, audit_id: str) -> None:
         named = ", ".join(sorted(live)[:SHOWN])
         rest = f" and {len(live) - SHOWN:,} more" if len(live) > SHOWN else ""
         raise Conflict(
-            f"jobs of audit {audit_id} have not ended: {named}{rest}; wait until they have, or "
-            "cancel it with the deletion (cancel=true)"
+            f"jobs of audit {audit_id} have not ended: {named}{rest}; wait until they "
+            "have, or cancel and delete it in one request (cancel=true)"
         )

@@ -54,7 +54,7 @@ def retry_audit(db: Database, tenant: str, audit_id: str) -> AuditRetry:
             return db.run_transaction(lambda c: _requeue_failed(db, c, tenant, audit_id))
         except IntegrityError:
             continue
-    raise Conflict("identical jobs are being submitted at the same time: retry it again")
+    raise Conflict("identical jobs are being submitted at the same time: try again")
 
 
 def _requeue_failed(db: Database, connection: Connection, tenant: str, audit_id: str) -> AuditRetry:
@@ -195,7 +195,7 @@ def _explain_blocked(failed: Mapping[str, Row[Any]], members: _Members) -> str:
         for parent in _list_dead_ends(i, members, failed):
             why = dead_end_reason(parent)
             return f"job {i} needs job {parent.id} ({parent.stage}), which {why}: retry that first"
-    return "none of the failed jobs can go again"
+    return "none of the failed jobs can run again"
 
 
 def _blocking(row: Row[Any]) -> Collection[State]:

@@ -51,8 +51,7 @@ def _require_samples(spec: AuditSpec, catalog: Catalog) -> None:
     parts = list_brought_parts(spec, catalog, spec.ingest)
     if entry is None or spec.dataset is None or not parts["with_deleted"]:
         raise InvalidRequest(
-            "p-values are those of guesses about the deleted samples: bring these, and retained "
-            "ones, or remove p_values",
+            "p-values need the deleted samples and retained ones: bring both, or remove p_values",
             "dataset",
         )
     if RETAINED in entry.properties:

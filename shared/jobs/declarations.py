@@ -404,8 +404,8 @@ def _require_room(connection: Connection, tenant: str) -> None:
     mine = select(func.count()).select_from(declarations).where(declarations.c.tenant == tenant)
     if connection.execute(mine).scalar_one() >= MAX_DECLARATIONS:
         raise Conflict(
-            f"you have {MAX_DECLARATIONS:,} declarations of models and data sets, as many as you "
-            "may: delete some"
+            f"you have {MAX_DECLARATIONS:,} declarations of models and data sets, which is "
+            "the limit: delete some"
         )
 
 

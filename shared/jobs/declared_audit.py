@@ -201,8 +201,8 @@ class _Resolver:
             ]
             if differing:
                 raise InvalidRequest(
-                    f"model {other.label} was declared with another {differing[0]} than the "
-                    "original: declare both alike, or bring other weights",
+                    f"model {other.label} was declared with another {differing[0]} than "
+                    "the original: declare both with the same one, or bring other weights",
                     field,
                 )
         return {"model": model, "ingest": ingest}

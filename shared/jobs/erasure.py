@@ -236,10 +236,12 @@ def _find(connection: Connection, tenant: str, digests: Collection[str]) -> Deri
     }
     for sha256 in digests:
         if sha256 in rows and rows[sha256].origin != UPLOAD_ORIGIN:
-            raise NotFound(f"there is no upload {sha256}: jobs have made these bytes")
+            raise NotFound(f"{sha256} is not an upload: jobs have produced these bytes")
     derivation = find_derivation(connection, tenant, digests)
     if not rows and not derivation.jobs and not derivation.audits:
-        raise NotFound(f"there is no upload {', '.join(sorted(digests))}, and nothing made of it")
+        raise NotFound(
+            f"there is no upload {', '.join(sorted(digests))}, and nothing derived from it"
+        )
     return derivation
 
 
@@ -261,7 +263,7 @@ def _lock(
         if again == derivation:
             return derivation
         derivation = again
-    raise TransientError("more and more is being made of these uploads: try again")
+    raise TransientError("new jobs keep being made from these uploads: try again")
 
 
 def _lock_rows(
@@ -275,7 +277,7 @@ def _lock_rows(
 def _require_ended(connection: Connection, derivation: Derivation) -> None:
     if live := _list_live_jobs(connection, derivation):
         count = len(live)
-        what = "job that was made of it has" if count == 1 else "jobs that were made of it have"
+        what = "job derived from it has" if count == 1 else "jobs derived from it have"
         raise Conflict(
             f"{count:,} {what} not ended (such as {live[0]}): cancel the audits and jobs first, or "
             "wait until they have ended"
@@ -287,8 +289,9 @@ def _require_undeclared(connection: Connection, derivation: Derivation) -> None:
     columns = (declarations.c.kind, declarations.c.name, declarations.c.version)
     for row in select_rows(connection, columns, declarations.c.job, derivation.jobs):
         raise Conflict(
-            f"the {KIND_NAMES[row.kind]} {row.name}@{row.version} was declared of it: delete that with "
-            f"what was made of it (palimpsest {row.kind}s delete {row.name} --with-derived)"
+            f"the {KIND_NAMES[row.kind]} {row.name}@{row.version} was declared from it: "
+            "delete the declaration with everything derived from it (palimpsest "
+            f"{row.kind}s delete {row.name} --with-derived)"
         )
 
 

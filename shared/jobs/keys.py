@@ -117,11 +117,15 @@ def create_key(
 
 def _check(label: str, scopes: Collection[str], lifetime_s: float | None) -> None:
     if not LABEL.fullmatch(label):
-        raise InvalidRequest("a label has at most 100 characters, no control characters", "label")
+        raise InvalidRequest(
+            "a label may have at most 100 characters and no control characters", "label"
+        )
     if not scopes or not set(scopes) <= set(SCOPES):
         raise InvalidRequest(f"give one or more of {', '.join(SCOPES)}", "scopes")
     if lifetime_s is not None and not MIN_LIFETIME_S <= lifetime_s <= MAX_LIFETIME_S:
-        raise InvalidRequest("a key lives for a minute at least, ten years at most", "lifetime_s")
+        raise InvalidRequest(
+            "a key must be valid for at least a minute and at most ten years", "lifetime_s"
+        )
 
 
 def get_key(db: Database, key_id: str) -> Key:

@@ -55,7 +55,7 @@ class LabelTable:
         kept = {key: value for key, value in labels.items() if value is not None}
         if len(kept) > MAX_LABELS:
             raise Conflict(
-                f"{name} would have {len(kept)} labels, more than the {MAX_LABELS} it may have: "
+                f"{name} would have {len(kept)} labels, above the limit of {MAX_LABELS}: "
                 "remove some"
             )
         self.replace(connection, item, kept)

@@ -68,12 +68,11 @@ def read_store_figures(db: Database) -> StoreFigures:
     """Everything but the inventory. Raises TransientError."""
     workers = tuple(worker_registry.list_workers(db))
     with db.read() as connection:
-        seen = select(service_heartbeats.c.service, db.now - service_heartbeats.c.seen_at)
         pending = webhook_deliveries.c.state == "pending"
         return StoreFigures(
             queues=_read_queues(db, connection),
             workers=workers,
-            service_ages_s={s: max(0.0, age) for s, age in connection.execute(seen)},
+            service_ages_s=_read_service_ages(db, connection),
             outbox_size=_count(connection, select(outbox.c.id)),
             pending_deliveries=_count(connection, select(webhook_deliveries.c.id).where(pending)),
             totals=load_totals(connection),
@@ -130,15 +129,43 @@ def read_tenant_progress(
     )
     with db.read() as connection:
         rows = connection.execute(query.group_by(jobs.c.stage))
-        ages: dict[str, Any] = dict(list(rows.tuples()))
+        ages = {stage: float(age) for stage, age in rows}
     return {
-        stage: StageProgress(max(0.0, float(ages[stage])) if stage in ages else None, None)
+        stage: StageProgress(max(0.0, ages[stage]) if stage in ages else None, None)
         for stage in stages
     }
 
 
 def _sum_stage(totals: Mapping[Labels, float], stage: str) -> float:
     return sum(value for labels, value in totals.items() if labels[0] == stage)
+
+
+def count_ended(db: Database, tenant: str | None, within_s: float) -> dict[str, int]:
+    """How many jobs have ended in the last `within_s` seconds, by stage; of all tenants or one.
+    Raises TransientError."""
+    lately = jobs.c.finished_at >= db.now - within_s
+    query = select(jobs.c.stage, func.count()).where(lately).group_by(jobs.c.stage)
+    if tenant is not None:
+        query = query.where(jobs.c.tenant == tenant)
+    with db.read() as connection:
+        return {stage: int(n) for stage, n in connection.execute(query)}
+
+
+def read_service_ages(db: Database) -> dict[str, float]:
+    """Seconds since each service that is no worker has done a round. Raises TransientError."""
+    with db.read() as connection:
+        return _read_service_ages(db, connection)
+
+
+def read_clock(db: Database) -> float:
+    """The database's clock, in seconds since 1970. Raises TransientError."""
+    with db.read() as connection:
+        return float(connection.execute(select(db.now)).scalar_one())
+
+
+def _read_service_ages(db: Database, connection: Connection) -> dict[str, float]:
+    ages = select(service_heartbeats.c.service, db.now - service_heartbeats.c.seen_at)
+    return {service: max(0.0, age) for service, age in connection.execute(ages)}
 
 
 def read_inventory(db: Database) -> Inventory:

@@ -35,7 +35,7 @@ def set_job_priority(db: Database, tenant: str, job_id: str, priority: int) -> N
     def change(connection: Connection) -> None:
         row = lock_own_job(connection, tenant, job_id)
         if row.state in TERMINAL:
-            raise Conflict(f"job {job_id} has {row.state}: its priority has no meaning any more")
+            raise Conflict(f"job {job_id} has {row.state}: its priority can no longer be changed")
         if row.priority != priority:
             _change_locked(db, connection, [row], priority)
 
@@ -57,7 +57,9 @@ def set_audit_priority(db: Database, tenant: str, audit_id: str, priority: int) 
         if connection.execute(select(audits.c.id).where(mine)).one_or_none() is None:
             raise NotFound(f"there is no audit {audit_id}")
         if connection.execute(select(jobs.c.id).where(*live).limit(1)).first() is None:
-            raise Conflict(f"all jobs of audit {audit_id} have ended: there is none to reorder")
+            raise Conflict(
+                f"all jobs of audit {audit_id} have ended: their priority can no longer be changed"
+            )
 
     def change_batch(connection: Connection) -> int:
         others = select(jobs).where(*live, jobs.c.priority != priority)

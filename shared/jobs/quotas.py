@@ -62,8 +62,8 @@ def require_pending_quota(db: Database, connection: Connection, tenant: str) -> 
     count = select(func.count()).select_from(pending.limit(quota + 1).subquery())
     if connection.execute(count).scalar_one() > quota:
         raise QuotaReached(
-            f"at most {quota:,} jobs of yours may wait at a time, and with this there would be more: "
-            "nothing was stored. Wait until some have run, or cancel some"
+            f"at most {quota:,} of your jobs may wait at a time, and this submission would "
+            "exceed that: nothing was stored. Wait until some have run, or cancel some"
         )
 
 
@@ -81,6 +81,6 @@ def require_room(connection: Connection, tenant: str, more_bytes: int = 0) -> No
     used = int(connection.execute(total).scalar_one())
     if used + more_bytes > quota or used >= quota:
         raise StorageFull(
-            f"your artifacts may hold {quota:,} bytes, and hold {used:,}: delete audits or uploads "
-            "that are no longer needed"
+            f"your artifacts hold {used:,} of at most {quota:,} bytes: delete audits or "
+            "uploads that are no longer needed"
         )

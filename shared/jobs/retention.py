@@ -1,6 +1,6 @@
 """How long everything is kept: one row for each kind of thing that the service stores.
 
-The reconcilers apply it (`shared.jobs.collector`), and docs/operations.md shows it.
+The reconcilers apply it (`shared.jobs.collector`), and docs/retention.md shows it.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ class Kind:
 
 KINDS = (
     Kind(
-        "answers to POSTs with an Idempotency-Key",
+        "responses to POSTs with an Idempotency-Key",
         "keep_idempotency_days",
         "the POST",
-        "a repeated POST with the key is a new one; equal jobs still run once",
+        "a POST repeated with the same key counts as a new one; identical jobs still run once",
     ),
     Kind(
         "checkpoints",
@@ -61,19 +61,19 @@ KINDS = (
         "events",
         "keep_events_days",
         "the end of the job",
-        "how the job came to its end; its last event stays",
+        "the history of the job; its last event stays",
     ),
     Kind(
         "reconstructions, pictures, candidates, guesses, and HTML reports with pictures",
         "keep_reconstructions_days",
         "the end of the job",
-        "nobody sees what came back; all scores and `report.json` stay",
+        "the pictures and guesses themselves; all scores and `report.json` stay",
     ),
     Kind(
         "uploads",
         "keep_uploads_days",
         "the upload, or the deletion of the last declaration that names it",
-        "audits of it cannot be repeated without another upload",
+        "audits of it cannot be repeated until it is uploaded again",
     ),
     Kind(
         "jobs that belong to no audit, with their artifacts",
@@ -88,21 +88,21 @@ KINDS = (
         "the audit, its report and its models",
     ),
     Kind(
-        "entries of the log of who changed what",
+        "entries of the access log",
         "keep_log_days",
-        "the act",
-        "who did it",
+        "the change",
+        "who made the change",
     ),
     Kind(
-        "catalogs and sets of plugins that nothing refers to",
+        "catalogs and plugin sets that nothing refers to",
         "keep_catalogs_days",
         "the publication of the catalog",
         "nothing",
     ),
-    Kind("deliveries of webhooks", None, "a week after they have ended", "how they ended"),
-    Kind("rows of workers", None, "an hour without a sign of life", "nothing"),
-    Kind("notes of bytes to be removed", None, "the removal of the bytes", "nothing"),
-    Kind("notes of deletions", None, "the removal of the last trace", "nothing"),
+    Kind("webhook deliveries", None, "a week after the delivery has ended", "the outcome"),
+    Kind("records of workers", None, "an hour after the last heartbeat", "nothing"),
+    Kind("records of bytes to be removed", None, "the removal of the bytes", "nothing"),
+    Kind("records of deletions", None, "the removal of the last trace", "nothing"),
 )
 
 

@@ -148,8 +148,9 @@ def _end_jobs(db: Database, tenant: str, wait_s: float) -> None:
             return
         if time.monotonic() > deadline:
             raise Conflict(
-                f"jobs of tenant {tenant} have not ended (such as {left[0]}), though they were told "
-                "to: nothing was removed; wait until they have, and try again"
+                f"jobs of tenant {tenant} have not ended (such as {left[0]}), although "
+                "they were cancelled: nothing was removed; wait until they have, and try "
+                "again"
             )
         time.sleep(POLL_S)
 

@@ -66,7 +66,7 @@ def create_tenant(db: Database, name: str, quotas: Quotas | None = None) -> Tena
         with db.write() as connection:
             connection.execute(insert(tenants).values(row))
     except IntegrityError as error:
-        raise Conflict(f"there is a tenant {name} already") from error
+        raise Conflict(f"tenant {name} already exists") from error
     return get_tenant(db, name)
 
 
@@ -166,7 +166,7 @@ def _check_quotas(values: Mapping[str, int | None]) -> None:
             raise InvalidRequest(f"there is no such quota: give {', '.join(QUOTA_NAMES)}", "quotas")
         highest = MAX_BYTES if quota == "max_artifact_bytes" else MAX_QUOTA
         if value is not None and not 0 <= value <= highest:
-            raise InvalidRequest(f"must be from 0 to {highest}", quota)
+            raise InvalidRequest(f"must be between 0 and {highest}", quota)
 
 
 def _build_not_found() -> NotFound:

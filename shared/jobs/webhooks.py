@@ -105,7 +105,7 @@ def add_webhook(
             require_enabled(connection, tenant)
         mine = select(func.count()).select_from(webhooks).where(webhooks.c.tenant == tenant)
         if connection.execute(mine).scalar_one() >= MAX_WEBHOOKS:
-            raise Conflict(f"there are {MAX_WEBHOOKS} webhooks already: delete one first")
+            raise Conflict(f"you already have {MAX_WEBHOOKS} webhooks: delete one first")
         values = {"tenant": tenant, "url": url, "events": to_json(sorted(set(events)))}
         statement = insert(webhooks).values(
             id=generate_id("whk"), secret=secret, created_at=db.now, **values

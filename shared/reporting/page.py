@@ -39,6 +39,7 @@ from shared.roles import Role
 from shared.uploaded_files import PREFIX
 
 TEMPLATES = Path(__file__).parent / "templates"
+STYLES = ("theme.css", "report.css")
 LEVEL_NAMES = {
     "leaks": "Leaks",
     "reduced": "Reduced by a defense",
@@ -77,7 +78,7 @@ def render_page(
     view = View(report, [(line.mark, row) for line in lines for row in line.rows], names, galleries)
     context: dict[str, Any] = {
         "report": report,
-        "style": Markup((TEMPLATES / "report.css").read_text()),  # noqa: S704 - our own file
+        "style": Markup("".join((TEMPLATES / name).read_text() for name in STYLES)),  # noqa: S704 - our own files
         "level": LEVEL_NAMES[report.verdict.level],
         "outcomes": OUTCOMES,
         "facts": list_facts(report),

@@ -23,6 +23,10 @@ def gateway(tmp_path: Path) -> Iterator[GatewayInProcess]:
 
 # Every other route has the default: read for GET and HEAD, submit for the rest.
 DECLARED = {
+    ("GET", "/assets/<path:filename>"): ANY,
+    ("GET", "/sign-in"): ANY,
+    ("POST", "/sign-in"): ANY,
+    ("POST", "/sign-out"): ANY,
     ("GET", "/v1/me"): ANY,
     ("GET", "/v1/keys"): ADMIN,
     ("POST", "/v1/keys"): ADMIN,

@@ -25,6 +25,8 @@ WHOLE_STORE = {
     "auth.py": "finds keys, and binds it to the tenant of the request",
     "bridge.py": "hands it to the event poller, and closes it",
     "catalog_cache.py": "the catalog belongs to all",
+    "console/home.py": "queues and workers belong to all",
+    "console/live.py": "follows what a page has shown to its tenant",
     "credentials.py": "looks whether there is any key",
     "deps.py": "holds it",
     "queue_reading.py": "queues and workers belong to all",

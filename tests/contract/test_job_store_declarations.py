@@ -155,13 +155,13 @@ def test_a_declaration_is_erased_with_everything(store: JobStore, folder: Artifa
         erase(store, folder, "before")
     assert declarations.get_declaration(store.db, ALICE, Kind.MODEL, "before").version == 1
     finish_all(store)
-    with pytest.raises(Conflict, match="the model before@1 was declared of it"):
+    with pytest.raises(Conflict, match="the model before@1 was declared from it"):
         erasure.erase(store.db, ALICE, folder, [upload])
     twin = NewDeclaration(Kind.MODEL, "twin", {"weights": upload}, frozenset({upload}))
     declarations.record_declaration(
         store.db, ALICE, twin, store.post(planned), planned.request_key, None
     )
-    with pytest.raises(Conflict, match="the model twin@1 was declared of it"):
+    with pytest.raises(Conflict, match="the model twin@1 was declared from it"):
         erase(store, folder, "before")
     declarations.delete_declarations(store.db, ALICE, Kind.MODEL, "twin", 1, lifetime_s=LIFETIME_S)
     erased = erase(store, folder, "before", 1)

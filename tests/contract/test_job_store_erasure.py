@@ -200,7 +200,7 @@ def test_an_upload_that_was_deleted_before_can_still_be_erased(system: Erasing) 
     uploads.delete_upload(system.db, ALICE, system.artifacts, mine)
     assert system.erase(mine).jobs == 1
     assert system.list_jobs() == set()
-    with pytest.raises(NotFound, match="nothing made of it"):
+    with pytest.raises(NotFound, match="nothing derived from it"):
         system.erase(mine)
 
 
@@ -209,7 +209,7 @@ def test_what_a_job_made_is_no_upload(system: Erasing) -> None:
     system.run_all()
     system.store.post(reader("second", compute_sha256(b"first")))
     system.run_all()
-    with pytest.raises(NotFound, match="jobs have made"):
+    with pytest.raises(NotFound, match="jobs have produced"):
         system.erase(compute_sha256(b"first"))
     assert len(system.list_jobs()) == 2
 

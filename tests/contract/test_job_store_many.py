@@ -306,7 +306,7 @@ class TestAnnotations:
         with pytest.raises(Conflict, match="33 labels"):
             audit_annotations.annotate_audit(store.db, ALICE, audit, labels=many)
         large = {"text": "x" * audit_annotations.MAX_METADATA_BYTES}
-        with pytest.raises(InvalidRequest, match="more than the 16,384"):
+        with pytest.raises(InvalidRequest, match="above the limit of 16,384"):
             audit_annotations.annotate_audit(store.db, ALICE, audit, metadata=large)
         for tenant, wanted in ((BOB, audit), (ALICE, NO_AUDIT)):
             with pytest.raises(NotFound):

@@ -36,7 +36,7 @@ def test_nothing_of_an_audit_is_stored_that_would_wait_too_long(store: JobStore)
     before = store.dump()
     planned = [make_planned_job(f"{n}") for n in range(500)]
     key = IdempotencyKey("key", "body")
-    with pytest.raises(QuotaReached, match="at most 500 jobs of yours may wait"):
+    with pytest.raises(QuotaReached, match="at most 500 of your jobs may wait"):
         store.submit(*planned, audit=AuditRequest("audit", {}), idempotency_key=key)
     assert store.dump() == before
     control.cancel_job(store.db, ALICE, first)
@@ -117,7 +117,7 @@ def test_results_and_uploads_share_the_bytes(store: JobStore, tmp_path: Path) ->
     with pytest.raises(StorageFull, match="hold 5"):
         bring(store, folder, b"123456")
     bring(store, folder, b"54321")
-    with pytest.raises(StorageFull, match="may hold 10 bytes, and hold 10"):
+    with pytest.raises(StorageFull, match="hold 10 of at most 10 bytes"):
         store.post(make_planned_job("more"))
     assert store.post(make_planned_job("12345"))  # it exists
     limit(store, max_artifact_bytes=11)

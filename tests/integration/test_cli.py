@@ -266,7 +266,7 @@ def test_priority_drain_and_paused_stages(run, worker):
     thread.start()
     drained = run("drain", "resting", "--wait")
     thread.join()
-    assert (drained.status, f"resting gives back {claim.job.id}" in drained.err) == (0, True)
+    assert (drained.status, f"resting is returning {claim.job.id}" in drained.err) == (0, True)
     assert "resting is drained" in drained.err
     assert "drained" in run("workers").out
     assert "takes jobs" in run("undrain", "resting").err
@@ -348,7 +348,11 @@ WRONG: list[tuple[list[str], int, str]] = [
     (["jobs", "--limit", "0"], 2, "--limit"),
     (["jobs", "--created-after", "soon"], 2, "expected a time such as"),
     (["audits", "--state", "asleep"], 2, "state: "),
-    (["audits", "--created-after", "1h", "--created-before", "2h"], 2, "the later of the two"),
+    (
+        ["audits", "--created-after", "1h", "--created-before", "2h"],
+        2,
+        "must be later than created_after",
+    ),
     (["clone", "aud_" + "0" * 20], 2, "there is no audit"),
     (["priority", "job_" + "0" * 20, "--to", "101"], 2, "less than or equal to 100"),
 ]

@@ -151,7 +151,7 @@ def test_a_deletion_with_all_that_is_derived_is_confirmed_on_a_terminal(
     with contextlib.suppress(OSError):  # a terminal whose program has ended
         while chunk := os.read(terminal, 4096):
             shown += chunk
-            if not answered and b"for good?" in shown:
+            if not answered and b"Permanently delete" in shown:
                 answered = os.write(terminal, b"n\n")
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     assert b"1 artifact, the upload included: 1000 B" in shown, shown
@@ -324,7 +324,7 @@ def test_a_pair_without_samples_infers_classes_and_searches_for_random_direction
     ("words", "says"),
     [
         (("a1.st", *SHAPE, "--retrained", "b1.st"), "need the deleted samples"),
-        (("a1.st", *FILES, *SHAPE, "--rows", "1"), "those of a data set"),
+        (("a1.st", *FILES, *SHAPE, "--rows", "1"), "belong to a data set"),
         (("a1.st", *SHAPE, *FILES, "--dataset", "cifar10", "--rows", "1"), "not both"),
         (("a1.st", *SHAPE, "--dataset", "cifar10", "--rows", "1", "--files", "a"), "not both"),
         (("a1.st", *SHAPE, "--dataset", "cifar10", "--rows", "x"), "--rows"),

@@ -223,7 +223,7 @@ BAD = {
     "a long label": ({"labels": {"a": "x" * 257}}, "labels.a", "pattern"),
     "no such data set": ({"test": {"declared": "other"}}, "test", "there is no data set other"),
     "a file of the data root": (
-        {"test": {"name": "own", "params": {"path": "a.npz"}}}, "test.params.path", "made of uploads",
+        {"test": {"name": "own", "params": {"path": "a.npz"}}}, "test.params.path", "consist of uploads",
     ),
     "an upload that is not there": (
         {"test": {"name": "own", "params": {"path": "upload:" + "0" * 64}}}, "test.params.path", "no upload",

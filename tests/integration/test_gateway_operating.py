@@ -134,7 +134,7 @@ WRONG_CANCELS: list[tuple[Any, str]] = [
     ({"created_after": "2026-13-01T00:00:00Z"}, "no time"),
     (
         {"created_after": "2026-01-02T00:00:00Z", "created_before": "2026-01-02T00:00:00+00:00"},
-        "the later of the two",
+        "must be later than created_after",
     ),
     ({"finished_after": "2026-01-02T00:00:00Z"}, "ended"),
     ({"colour": "red"}, "Extra"),

@@ -55,7 +55,7 @@ def test_requests_beyond_the_quota_wait(gateway):
     assert refused.status_code == 429
     assert refused.content_type == "application/problem+json"
     assert 1 <= int(refused.headers["Retry-After"]) <= 60
-    assert "3 requests a minute" in refused.get_json()["detail"]
+    assert "3 requests per minute" in refused.get_json()["detail"]
     assert count_rows(gateway) == before  # it is not worth a row
     # others, probes, and a lifted quota
     other = make_client(gateway.app, make_key(gateway.db, "acme"))
@@ -84,7 +84,7 @@ def test_nothing_of_an_audit_beyond_the_quota_is_stored(gateway):
     before = count_rows(gateway)
     refused = gateway.http.post("/v1/audits", json=AUDIT, headers={"Idempotency-Key": "once"})
     assert refused.status_code == 429
-    assert "at most 1 jobs of yours may wait" in refused.get_json()["detail"]
+    assert "at most 1 of your jobs may wait" in refused.get_json()["detail"]
     assert "Retry-After" not in refused.headers  # time alone does not help
     after = count_rows(gateway)
     assert {**after, "access_log": 0} == {**before, "access_log": 0}
@@ -120,4 +120,4 @@ def test_event_streams_beyond_the_quota_are_refused(gateway):
 
     first, second, page = asyncio.run(follow_twice())
     assert (first, second["status"], page) == (200, 429, 200)
-    assert "at most 1 event streams" in second["detail"]
+    assert "event streams you have open: 1" in second["detail"]

@@ -198,7 +198,7 @@ def test_a_tenant_is_deleted_by_the_operator(
     monkeypatch.setenv("PALIMPSEST_DATABASE_URL", f"sqlite:///{tmp_path}/palimpsest.db")
     monkeypatch.setenv("PALIMPSEST_ARTIFACTS_URL", f"file://{tmp_path}/artifacts")
     assert admin.main(["tenants", "delete", TENANT]) == 2
-    assert "add --yes" in capsys.readouterr().err
+    assert "confirm with --yes" in capsys.readouterr().err
     assert admin.main(["tenants", "delete", TENANT, "--yes"]) == 0
     assert f"{AUDIT_JOB_COUNT} jobs" in capsys.readouterr().out
     with gateway.db.read() as connection:

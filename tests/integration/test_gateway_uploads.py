@@ -309,9 +309,7 @@ def test_an_upload_goes_with_what_was_made_of_it(gateway: Uploading) -> None:
     assert derived["jobs_by_stage"] == {"sleep": 2}
     assert derived["live_job_count"] == 2
     path = f"/v1/artifacts/{sha256}?derived=true"
-    assert "2 jobs that were made of it have not ended" in problem(
-        gateway.send("DELETE", path), 409
-    )
+    assert "2 jobs derived from it have not ended" in problem(gateway.send("DELETE", path), 409)
     gateway.made.make_worker().finish_all()
     done = gateway.send("DELETE", path)
     assert done.status_code == 200

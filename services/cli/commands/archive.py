@@ -34,7 +34,7 @@ def download(
     ] = True,
     json: Json = False,
 ) -> None:
-    """Download an audit as a zip archive: report, jobs, and their artifacts."""
+    """Download an audit as a zip archive: its report, jobs and artifacts."""
     columns = (
         SpinnerColumn(),
         TextColumn(escape_markup(audit)),
@@ -58,4 +58,4 @@ def download(
         print_json({"path": str(path), "size": path.stat().st_size})
         return
     print_path(path)
-    print_note(f"{format_size(path.stat().st_size)}; what is not in it, its index.json says")
+    print_note(f"{format_size(path.stat().st_size)}; its index.json lists what is missing")

@@ -43,7 +43,9 @@ def clone(
     removals: Annotated[
         list[str] | None,
         typer.Option(
-            "--unset", metavar="PATH", help="Remove a value: its default holds; may be repeated."
+            "--unset",
+            metavar="PATH",
+            help="Remove a value, so that its default applies; may be repeated.",
         ),
     ] = None,
     dry_run: DryRunOption = False,
@@ -72,7 +74,8 @@ def label(
     metadata: Annotated[
         str | None,
         typer.Option(
-            metavar="JSON", help="An object whose keys are set in the metadata; null removes one."
+            metavar="JSON",
+            help="An object whose keys are merged into the metadata; null removes a key.",
         ),
     ] = None,
     json: Json = False,

@@ -35,7 +35,7 @@ STOP_GRACE_S = 5
 def convert(
     checkpoint: Annotated[
         Path,
-        typer.Argument(metavar="CHECKPOINT", help="A file that torch.save has written."),
+        typer.Argument(metavar="CHECKPOINT", help="A file written by torch.save."),
     ],
     output: Annotated[
         Path | None,
@@ -54,7 +54,7 @@ def convert(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing output.")] = False,
     json: Json = False,
 ) -> None:  # fmt: skip
-    """Make a safetensors file of a PyTorch checkpoint. Needs PyTorch, and no gateway; nothing in
+    """Convert a PyTorch checkpoint to a safetensors file. Needs PyTorch, but no gateway; nothing in
     the checkpoint is executed."""
     if not checkpoint.is_file():
         raise UsageError(f"there is no file {checkpoint}")

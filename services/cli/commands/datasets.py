@@ -40,12 +40,15 @@ def add(
     name: NameArgument,
     plugin: Annotated[
         str,
-        typer.Argument(metavar="PLUGIN", help="A data set of `palimpsest catalog dataset`: npz."),
+        typer.Argument(
+            metavar="PLUGIN", help="Data set plugin, such as npz; see `palimpsest catalog dataset`."
+        ),
     ],
     file: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="PARAM=FILE", help="A file that it reads, which is uploaded: path=mine.npz."
+            metavar="PARAM=FILE",
+            help="A file for the plugin to read, which is uploaded, such as path=mine.npz.",
         ),
     ] = None,
     param: Annotated[
@@ -54,12 +57,12 @@ def add(
     ] = None,
     class_name: Annotated[
         list[str] | None,
-        typer.Option(help="Names of the classes, in the order of their labels; repeated."),
+        typer.Option(help="Name of a class; repeat it in the order of the labels."),
     ] = None,
     label: LabelOption = None,
     json: Json = False,
 ) -> None:
-    """Declare a data set and wait until it is checked; the same name again is its next version."""
+    """Declare a data set and wait until it is checked; an existing name gets a new version."""
     params: dict[str, Any] = parse_params(param or ())
     files = {}
     for word in file or ():

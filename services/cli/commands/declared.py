@@ -37,7 +37,8 @@ NameArgument = Annotated[
     str, typer.Argument(metavar="NAME", help="Letters, digits, dots, dashes and underscores.")
 ]
 NameWithVersion = Annotated[
-    str, typer.Argument(metavar="NAME[@VERSION]", help="A declared name; default: its newest.")
+    str,
+    typer.Argument(metavar="NAME[@VERSION]", help="A declared name; default: its newest version."),
 ]
 LabelOption = Annotated[
     list[str] | None,

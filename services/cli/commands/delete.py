@@ -18,12 +18,16 @@ def delete(
     ],
     cancel: Annotated[
         bool,
-        typer.Option("--cancel", help="Cancel those that run; they go when their jobs have ended."),
+        typer.Option(
+            "--cancel",
+            help="First cancel audits that are running; they are deleted once their jobs have "
+            "ended.",
+        ),
     ] = False,
     yes: Yes = False,
     json: Json = False,
 ) -> None:
-    """Delete audits for good, with the jobs and artifacts that nothing else needs."""
+    """Permanently delete audits, with the jobs and artifacts that nothing else needs."""
     with make_client() as gateway:
         for audit in [gateway.get_audit(audit_id) for audit_id in audits]:
             print_note(f"audit {audit.id}: {audit.name}")

@@ -41,7 +41,7 @@ StageToPause = Annotated[
     str | None,
     typer.Option(
         "--stage",
-        help="A stage instead, for all tenants.",
+        help="A stage instead of a job, for all tenants.",
         autocompletion=completion.complete_plugins("stage"),
     ),
 ]
@@ -67,7 +67,7 @@ def cancel(
         list[str] | None,
         typer.Argument(
             metavar="[ID...]",
-            help="Jobs or audits; or none, and filters.",
+            help="Jobs or audits; leave out to use filters.",
             autocompletion=completion.complete_items,
         ),
     ] = None,
@@ -84,12 +84,12 @@ def cancel(
     created_after: CreatedAfter = None,
     created_before: CreatedBefore = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say how many jobs filters select, and cancel none.")
+        bool, typer.Option("--dry-run", help="Only count the jobs that the filters select.")
     ] = False,
     yes: Yes = False,
     json: Json = False,
 ) -> None:
-    """Cancel jobs or audits, or with filters all jobs that meet all of them. A running job stops
+    """Cancel jobs or audits; or, with filters, all jobs that match all of them. A running job stops
     within seconds."""
     given = {
         "stage": stage, "method": method, "state": state, "audit": audit, "label": label,
@@ -99,7 +99,9 @@ def cancel(
     if bool(items) == bool(filters):
         raise UsageError("give jobs or audits, or filters such as --stage and --state; not both")
     if items and dry_run:
-        raise UsageError("--dry-run is for filters: without it, say which jobs they should select")
+        raise UsageError(
+            "--dry-run works with filters such as --stage and --state, not with jobs or audits"
+        )
     with make_client() as gateway:
         if filters:
             _cancel_selected(gateway, filters, dry_run, yes, json)
@@ -134,7 +136,7 @@ def _cancel_selected(
 
 
 def retry(item: ItemId, json: Json = False) -> None:
-    """Rerun a failed or cancelled job, or all such jobs of an audit in their order, from their
+    """Rerun a failed or cancelled job, or all such jobs of an audit in order, from their
     checkpoints."""
     with make_client() as gateway:
         retried = gateway.retry(item)
@@ -144,7 +146,10 @@ def retry(item: ItemId, json: Json = False) -> None:
                 print_note(f"{retried.retried} jobs run again")
                 print_note(f"To follow it: palimpsest watch {retried.id}")
                 if retried.skipped:
-                    print_note(f"{retried.skipped} do not: a job outside the audit has failed")
+                    print_note(
+                        f"{retried.skipped} cannot run again: they need a failed job outside "
+                        "the audit"
+                    )
             return
         with suppress(ClientError):  # the retry has been accepted, even if this query fails
             for audit in retried.audits:
@@ -206,7 +211,7 @@ def priority(
             if json:
                 print_json(changed.raw)
             elif isinstance(changed, Audit):
-                print_note(f"{item}: {changed.changed} jobs have priority {to} now")
+                print_note(f"{item}: {changed.changed} jobs now have priority {to}")
             else:
                 print_note(f"{item} has priority {to}")
 

@@ -74,7 +74,7 @@ def jobs(
 
 def audits(
     name: Annotated[
-        str | None, typer.Option(help="Only those whose name contains this, in any case.")
+        str | None, typer.Option(help="Only audits whose name contains this (case-insensitive).")
     ] = None,
     state: Annotated[str | None, typer.Option(help="Only this state.")] = None,
     label: LabelFilter = None,
@@ -302,7 +302,7 @@ def _describe_type(schema: Mapping[str, Any]) -> str:
     if "enum" in schema:
         values = [str(v) for v in schema["enum"]]
         if len(values) > MAX_LISTED_VALUES:
-            return escape_markup(f"one of {len(values):,} names, which --json lists")
+            return escape_markup(f"one of {len(values):,} names; --json lists them")
         return escape_markup("|".join(values))
     if "anyOf" in schema:
         return " or ".join(_describe_type(s) for s in schema["anyOf"])
@@ -319,11 +319,9 @@ def _describe_parameter(schema: Mapping[str, Any]) -> str:
 
 
 def queues(
-    watch: Annotated[
-        bool, typer.Option("--watch", help="Show them again and again, until Ctrl-C.")
-    ] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh until Ctrl-C.")] = False,
     interval_s: Annotated[
-        float, typer.Option("--interval", min=0.2, help="Seconds between two looks.")
+        float, typer.Option("--interval", min=0.2, help="Seconds between updates.")
     ] = 2.0,
     json: Json = False,
 ) -> None:

@@ -69,7 +69,7 @@ def add(
     label: LabelOption = None,
     json: Json = False,
 ) -> None:
-    """Declare a model and wait until it is checked; the same name again is its next version."""
+    """Declare a model and wait until it is checked; an existing name gets a new version."""
     options = {
         "model": parse_model(model),
         "input_shape": parse_shape(input_),

@@ -36,8 +36,8 @@ def pair(
         list[str],
         typer.Argument(
             metavar="[NAME=]AFTER...",
-            help="Weights after it; NAME= begins another release. Of several deletions, one file "
-            "each, in their order.",
+            help="Weights after the deletion; for several deletions, one file each, in order. "
+            "NAME= starts another release.",
         ),
     ],
     model: Annotated[
@@ -45,7 +45,8 @@ def pair(
         typer.Option(
             metavar="NAME[:PARAM=VALUE]",
             help="The architecture, such as convnet:width=16, torchvision:resnet18 or "
-            "timm:vit_tiny_patch16_224. Left out, with the next two, if BEFORE is declared.",
+            "timm:vit_tiny_patch16_224. Leave out, with --classes and --input, if BEFORE "
+            "is declared.",
         ),
     ] = None,
     classes: Annotated[int | None, typer.Option(min=2, help="Number of classes.")] = None,
@@ -57,7 +58,7 @@ def pair(
         Path | None,
         typer.Option(
             help="The deleted samples: .npz with images and labels, or .zip of CLASS/PICTURE. "
-            "Without them, the report shows what comes back, but scores nothing."
+            "Without them, the report shows what was reconstructed, but has no scores."
         ),
     ] = None,
     public: Annotated[
@@ -85,8 +86,8 @@ def pair(
         str | None,
         typer.Option(
             metavar="NUMBERS",
-            help="With --dataset, the deleted samples by their rows in its file, from 0, such as "
-            "4711,4712: --size of them for each deletion, in the order of the deletions.",
+            help="With --dataset, the deleted samples by their rows in its file, from 0, such "
+            "as 4711,4712: --size per deletion, in the order of the deletions.",
         ),
     ] = None,
     files: Annotated[
@@ -109,8 +110,8 @@ def pair(
         list[str] | None,
         typer.Option(
             metavar="[RELEASE=]NAME[:PARAM=VALUE]",
-            help="The unlearning method of the catalog that a release was made by, such as "
-            "scrub:lr=0.01; RELEASE= if there are several releases.",
+            help="The unlearning method (of the catalog) that produced a release, such as "
+            "scrub:lr=0.01; with several releases, RELEASE=METHOD.",
         ),
     ] = None,
     recipe: Annotated[
@@ -132,8 +133,8 @@ def pair(
         bool,
         typer.Option(
             "--trained-on-all",
-            help="With --dataset: the model was trained on all of its train split, so its other "
-            "samples are retained ones.",
+            help="With --dataset: the model was trained on all of its train split, so all its "
+            "other samples are retained ones.",
         ),
     ] = False,
     mean: Annotated[
@@ -166,7 +167,7 @@ def pair(
     workers: WorkersOption = None,
     json: Json = False,
 ) -> None:
-    """Audit a model that you bring: what do the weights before and after a deletion reveal?"""
+    """Audit your own model: what do the weights before and after a deletion reveal?"""
     original, releases = parse_weights(before), _group_releases(after)
     _require_options(
         original, model=model, classes=classes, input=input_, deleted=deleted, public=public,

@@ -150,7 +150,7 @@ def _print_comparison(
         print_note(cause)
     if not causes:
         print_note(
-            "neither code nor data files changed: another type of processor, or another number of "
-            "threads, rounds differently"
+            "neither code nor data files changed: another type of processor, or another "
+            "number of threads, can round differently"
         )
     return FAILED

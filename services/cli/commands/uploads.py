@@ -42,7 +42,7 @@ def push(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Upload files and print the sha256 of each; one that is there already is not sent again."""
+    """Upload files and print the sha256 of each. Files that are already stored are not sent again."""
     uploaded = []
     with make_client(RETRY_FOR_S) as gateway:
         for path in files:
@@ -123,9 +123,11 @@ def _list_facts(upload: Upload) -> dict[str, str]:
 
 WithDerived = Annotated[
     bool,
-    typer.Option("--with-derived", help="Delete the audits, jobs and artifacts made of them too."),
+    typer.Option(
+        "--with-derived", help="Also delete the audits, jobs and artifacts derived from them."
+    ),
 ]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask on a terminal.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 
 
 def delete(
@@ -134,7 +136,7 @@ def delete(
     yes: Yes = False,
     json: Json = False,
 ) -> None:
-    """Delete uploads for good: their bytes are removed from the store."""
+    """Permanently delete uploads: their bytes are removed from the store."""
     with make_client() as gateway:
         if not with_derived:
             for sha256 in digests:
@@ -159,7 +161,7 @@ def delete(
 def confirm_erasure(yes: bool) -> None:
     """Ask, on a terminal, before something is deleted for good."""
     if not yes and sys.stdin.isatty():
-        typer.confirm("Delete all of this for good?", abort=True, err=True)
+        typer.confirm("Permanently delete all of this?", abort=True, err=True)
 
 
 def show_erasure(item: str, erased: Erasure) -> None:
@@ -174,7 +176,7 @@ def show_erasure(item: str, erased: Erasure) -> None:
 
 def show_derived(derived: Derived) -> None:
     """What goes with an upload, on standard error."""
-    print_note(f"With upload {derived.sha256} this is deleted:")
+    print_note(f"Deleting upload {derived.sha256} deletes:")
     for audit in derived.audits:
         print_note(f"  audit {audit['id']}: {audit['name']}")
     if (more := derived.audit_count - len(derived.audits)) > 0:

@@ -26,13 +26,13 @@ WebhookId = Annotated[str, typer.Argument(metavar="WEBHOOK", help="Id of a webho
 
 
 def add(
-    url: Annotated[str, typer.Argument(metavar="URL", help="An https URL of yours.")],
+    url: Annotated[str, typer.Argument(metavar="URL", help="Your https URL.")],
     events: Annotated[
         list[str] | None,
         typer.Option(
             "--event",
             help="Event to notify it of, such as audit.failed or job.succeeded; repeatable. "
-            "Default: the ends of audits.",
+            "Default: all ends of audits.",
         ),
     ] = None,
     json: Json = False,
@@ -63,7 +63,7 @@ def list_(json: Json = False) -> None:
 
 
 def delete(webhook: WebhookId) -> None:
-    """Delete a webhook; what was not delivered yet is not sent."""
+    """Delete a webhook; pending messages are not sent."""
     with make_client() as gateway:
         gateway.delete_webhook(webhook)
     print_note(f"deleted: {webhook}")
@@ -74,7 +74,7 @@ def deliveries(
     limit: Annotated[int, typer.Option(min=1, max=200, help="Maximum number.")] = 20,
     json: Json = False,
 ) -> None:
-    """List what was sent to a webhook or is to be, newest first."""
+    """List a webhook's deliveries, sent and pending, newest first."""
     with make_client() as gateway:
         items = gateway.list_webhook_deliveries(webhook, limit=limit)
     if json:
@@ -100,7 +100,7 @@ def test(
         float, typer.Option("--wait", min=0, help="Seconds to wait for the first attempt.")
     ] = 20.0,  # noqa: PT028 - a command
 ) -> None:
-    """Send a test message, and say how the first attempt ended: exit status 1 unless it was
+    """Send a test message and show the outcome of the first attempt; exit with status 1 unless it was
     delivered."""
     deadline = time.monotonic() + wait_s
     with make_client() as gateway:

@@ -23,18 +23,18 @@ POLL_S = 1.0  # between two looks at the workers
 
 WorkerIds = Annotated[
     list[str],
-    typer.Argument(metavar="WORKER...", help="Workers, as `palimpsest workers` names them."),
+    typer.Argument(metavar="WORKER...", help="Workers; see `palimpsest workers`."),
 ]
 
 
 def drain(
     workers: WorkerIds,
     wait: Annotated[
-        bool, typer.Option(help="Wait until they run nothing. Ctrl-C stops the wait only.")
+        bool, typer.Option(help="Wait until they are idle. Ctrl-C only stops waiting.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Drain workers: each gives its job back and takes no other until it is undrained, also if it is
+    """Drain workers: each returns its job and takes no other until it is undrained, even if it is
     restarted."""
     with make_client(RETRY_FOR_S) as gateway:
         answers = [gateway.drain_worker(worker) for worker in workers]
@@ -58,7 +58,7 @@ def undrain(workers: WorkerIds, json: Json = False) -> None:
         return
     for answer in answers:
         name = escape_unprintable(answer["id"])
-        print_note(f"{name} shuts down" if answer["drain"] else f"{name} takes jobs")
+        print_note(f"{name} is shutting down" if answer["drain"] else f"{name} takes jobs again")
 
 
 def _wait_until_idle(
@@ -92,4 +92,4 @@ def _describe(answer: dict[str, Any]) -> str:
     name = escape_unprintable(answer["id"])
     if not answer["live"]:
         return f"{name} is not running"
-    return f"{name} gives back {answer['job']}" if answer["job"] else f"{name} is drained"
+    return f"{name} is returning {answer['job']}" if answer["job"] else f"{name} is drained"

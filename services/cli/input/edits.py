@@ -54,7 +54,7 @@ def _walk(spec: Any, path: str, option: str, *, create: bool) -> tuple[Any, str]
     """The value that holds the last part of a path, and that part."""
     *outer, last = path.split(".")
     if "" in (*outer, last):
-        raise UsageError(f"{option}: {path!r} is no path, such as attacks.0.params.iterations")
+        raise UsageError(f"{option}: {path!r} is not a path, such as attacks.0.params.iterations")
     target = spec
     for part in outer:
         if isinstance(target, list):
@@ -76,5 +76,7 @@ def _walk(spec: Any, path: str, option: str, *, create: bool) -> tuple[Any, str]
 def _find_place(values: list[Any], part: str, option: str, *, may_append: bool = False) -> int:
     last = len(values) if may_append else len(values) - 1
     if not (part.isascii() and part.isdecimal()) or int(part) > last:
-        raise UsageError(f"{option}: {part!r} is no place in a list of {len(values)}: 0 to {last}")
+        raise UsageError(
+            f"{option}: {part!r} is not an index of a list of {len(values)}: 0 to {last}"
+        )
     return int(part)

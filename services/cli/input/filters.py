@@ -12,16 +12,17 @@ from services.cli.output.console import UsageError
 
 _AGO = re.compile(r"(\d{1,6})([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_FORMS = "Time, such as 2026-01-31T12:00, or so long ago, such as 2h or 7d"
+_FORMS = "A time such as 2026-01-31T12:00, or an age such as 2h or 7d"
 
 CreatedAfter = Annotated[
-    str | None, typer.Option(metavar="TIME", help=f"Only those created then or later. {_FORMS}.")
+    str | None,
+    typer.Option(metavar="TIME", help=f"Only those created at or after this time. {_FORMS}."),
 ]
 CreatedBefore = Annotated[
-    str | None, typer.Option(metavar="TIME", help="Only those created before.")
+    str | None, typer.Option(metavar="TIME", help="Only those created before this time.")
 ]
 FinishedAfter = Annotated[
-    str | None, typer.Option(metavar="TIME", help="Only those that ended then or later.")
+    str | None, typer.Option(metavar="TIME", help="Only those that ended at or after this time.")
 ]
 LabelFilter = Annotated[
     str | None, typer.Option(metavar="KEY[=VALUE]", help="Only those with this label.")
@@ -48,8 +49,8 @@ def parse_time(text: str | None, option: str) -> str | None:
             time = datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError):
         raise UsageError(
-            f"{option} {text!r}: expected a time such as 2026-01-31T12:00, or 2h or 7d for so long "
-            "ago"
+            f"{option} {text!r}: expected a time such as 2026-01-31T12:00, or an age such "
+            "as 2h or 7d"
         ) from None
     return time.isoformat().replace("+00:00", "Z")
 

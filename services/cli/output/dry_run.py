@@ -31,7 +31,7 @@ WorkersOption = Annotated[
     typer.Option(
         min=1,
         max=1000,
-        help="With --dry-run: the time with so many workers of each kind, as well.",
+        help="With --dry-run: also estimate the time with this many workers of each kind.",
     ),
 ]
 _BASES = {

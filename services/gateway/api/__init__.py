@@ -29,5 +29,5 @@ ROUTES = (
     tenants.routes,  # /v1/tenants
     workers.routes,  # /v1/queues, /v1/workers
     metrics.routes,  # /metrics
-    health.routes,  # /livez, /readyz, /
+    health.routes,  # /livez, /readyz
 )

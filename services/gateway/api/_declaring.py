@@ -93,7 +93,7 @@ class DeclarationView(BaseModel):
     version: int = Field(description="counts from 1 for each name")
     state: str = Field(
         description="checking, ready, rejected (it is not what was declared) or failed (the check "
-        "has ended without a result: declare it again)"
+        "ended without a result: declare it again)"
     )
     reason: str | None = Field(description="why it is rejected or failed, and what to do")
     labels: dict[str, str]
@@ -180,8 +180,8 @@ def _list_uploads(checked: CheckedJob) -> list[str]:
         sha256 = parse_upload(file.path, file.field)
         if sha256 is None:
             raise InvalidRequest(
-                "a declared data set is made of uploads, which cannot change: push the file, and "
-                "name it as upload:SHA256",
+                "a declared data set must consist of uploads, which cannot change: push "
+                "the file, and refer to it as upload:SHA256",
                 file.field,
             )
         digests.append(sha256)

@@ -31,7 +31,7 @@ class DryRunQuery(Query):
         None,
         ge=1,
         le=MAX_WORKERS,
-        description="with `dry_run`: estimate the time with so many workers of each kind as well",
+        description="with `dry_run`: also estimate the time with this many workers of each kind",
     )
 
 
@@ -43,10 +43,12 @@ class StageQuoteView(BaseModel):
     jobs: int
     reused: int
     new: int
-    unknown: int = Field(description="new jobs of which no past job tells the cost")
+    unknown: int = Field(
+        description="new jobs whose cost is unknown, because there are no similar past jobs"
+    )
     seconds: float | None = Field(description="per job: median of the past jobs")
-    seconds_low: float | None = Field(description="the least that one of the past jobs took")
-    seconds_high: float | None = Field(description="the most that one of the past jobs took")
+    seconds_low: float | None = Field(description="the shortest of the past jobs")
+    seconds_high: float | None = Field(description="the longest of the past jobs")
     cpu_seconds: float | None = Field(description="processor seconds of all new jobs")
     memory_bytes: int | None = Field(description="peak of one worker process")
     device_memory_bytes: int | None = Field(description="peak on one accelerator")
@@ -55,7 +57,9 @@ class StageQuoteView(BaseModel):
         "and data), `similar` (other methods made their inputs), or `other_settings` (only stage "
         "and method: a guess)"
     )
-    past_jobs: int = Field(description="how many past jobs the figures of a job rest on, at least")
+    past_jobs: int = Field(
+        description="number of past jobs that the estimate of a job is based on, at least"
+    )
     workers: int = Field(description="live workers that serve the stage")
 
 
@@ -66,13 +70,15 @@ class QuoteView(BaseModel):
     cpu_seconds: float = Field(description="processor seconds of all new jobs")
     memory_bytes: int | None = Field(description="largest peak of a worker process")
     device_memory_bytes: int | None = Field(description="largest peak on an accelerator")
-    unknown: int = Field(description="new jobs of which no past job tells the cost")
+    unknown: int = Field(
+        description="new jobs whose cost is unknown, because there are no similar past jobs"
+    )
     wall_seconds: float | None = Field(
         description="from the first start to the last end, with the live workers if nothing else "
         "runs; null if a stage has no worker"
     )
     workers: int | None = Field(description="the query's number of workers of each kind")
-    wall_seconds_with_workers: float | None = Field(description="the same with so many workers")
+    wall_seconds_with_workers: float | None = Field(description="the same with this many workers")
     machines: list[str] = Field(description="the kinds of machine on which the past jobs ran")
     unserved_stages: list[str] = Field(description="stages that need a worker and have none")
 

@@ -33,7 +33,7 @@ def _parse_time(value: Any) -> float:
         time = datetime.fromisoformat(value.upper())
     except ValueError:
         raise ValueError(
-            "this is no time: give date, time and offset, such as 2026-01-31T12:00:00Z"
+            "this is not a valid time: give date, time and offset, such as 2026-01-31T12:00:00Z"
         ) from None
     if time.tzinfo is None:
         raise ValueError("the time has no offset from UTC: end it in Z, or in +02:00")
@@ -50,9 +50,9 @@ Time = Annotated[
 class TimeFields(BaseModel):
     """Filters by time."""
 
-    created_after: Time | None = Field(None, description="created at that time or later")
-    created_before: Time | None = Field(None, description="created before that time")
-    finished_after: Time | None = Field(None, description="ended at that time or later")
+    created_after: Time | None = Field(None, description="created at or after this time")
+    created_before: Time | None = Field(None, description="created before this time")
+    finished_after: Time | None = Field(None, description="ended at or after this time")
 
     def require_consistent(self, state: str | None, live: frozenset[str]) -> None:
         """Refuse filters that nothing can meet.
@@ -63,14 +63,12 @@ class TimeFields(BaseModel):
         after, before = self.created_after, self.created_before
         if after is not None and before is not None and before <= after:
             raise InvalidRequest(
-                "nothing was created both at created_after or later and before created_before: "
-                "created_before must be the later of the two",
+                "created_before must be later than created_after",
                 "created_before",
             )
         if self.finished_after is not None and state in live:
             raise InvalidRequest(
-                f"what is {state} has not ended yet: remove finished_after, or ask for another "
-                "state",
+                f"nothing in state {state} has ended: remove finished_after, or ask for another state",
                 "finished_after",
             )
 
@@ -106,7 +104,7 @@ class AuditFields(TimeFields):
     """Filters of audits."""
 
     name: NameFilter | None = Field(
-        None, description="only those whose name contains this, in upper or lower case"
+        None, description="only those whose name contains this (case-insensitive)"
     )
     state: Literal["queued", "running", "succeeded", "failed", "cancelled"] | None = None
     label: LabelFilter | None = Field(

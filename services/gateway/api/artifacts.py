@@ -83,16 +83,19 @@ class DerivedView(BaseModel):
     audit_count: int
     job_count: int
     jobs_by_stage: dict[str, int]
-    live_job_count: int = Field(description="of these jobs and audits, that have not ended")
+    live_job_count: int = Field(
+        description="jobs of these, or of these audits, that have not ended"
+    )
     artifact_count: int
     bytes: int = Field(description="of these artifacts together")
     shared_artifact_count: int = Field(
-        description="artifacts of these jobs that stay, because another job or upload has the same"
+        description="artifacts of these jobs that stay, because another job or upload has identical "
+        "ones"
     )
 
 
 class DeletionQuery(Query):
-    derived: bool = Field(False, description="delete what was made of the upload too")
+    derived: bool = Field(False, description="also delete everything derived from the upload")
 
 
 class ErasureView(BaseModel):
@@ -103,8 +106,8 @@ class ErasureView(BaseModel):
     artifacts: int = Field(description="the upload included")
     bytes: int = Field(description="of these artifacts together")
     finished: bool = Field(
-        description="false: the reconciler goes on to remove bytes, or to rewrite the files of the "
-        "job store, which takes seconds"
+        description="false: the reconciler is still removing bytes or rewriting the files of the job "
+        "store, which takes seconds"
     )
 
 
@@ -126,8 +129,8 @@ class UploadHeader(BaseModel):
 def upload_artifact(header: UploadHeader) -> Response:  # noqa: ARG001 - read before the body
     """Upload a file: the body is the file itself.
 
-    200 if you have these bytes already. Nothing of an upload that fails or breaks off is kept. What
-    no model and no data set refers to is removed after some time.
+    200 if you already have these bytes. Nothing is kept of an upload that fails or is interrupted.
+    An upload that no model or data set refers to is removed after some time.
     """
     settings = current_gateway().deps.settings
     upload: IncomingUpload | None = request.environ.get(UPLOAD_KEY)
@@ -149,7 +152,7 @@ def upload_artifact(header: UploadHeader) -> Response:  # noqa: ARG001 - read be
 
 @routes.get("/artifacts", responses={200: UploadPage})
 def list_artifacts(query: PageQuery) -> Response:
-    """List your uploads, newest first, with the bytes that they hold and may hold."""
+    """List your uploads, newest first, with the bytes that they use and may use."""
     page = current_store().list_uploads(limit=query.limit, page=query.page)
     return jsonify(
         {
@@ -172,10 +175,10 @@ def list_artifacts(query: PageQuery) -> Response:
 )
 def get_artifact(path: ArtifactPath) -> Response:
     """Fetch an artifact, or with `Range: bytes=START-END` a part of it. Its bytes never change:
-    verify them against the sha256. HEAD tells whether it is there.
+    verify them against the sha256. HEAD tells whether it exists.
 
-    410 if it has expired: what shows samples is kept for a limited time. 503 while it is rebuilt
-    because the store has lost or damaged it; 409 if that happens repeatedly.
+    410 if it has expired: what shows samples is kept for a limited time. 503 while it is being
+    rebuilt because the store has lost or damaged it; 409 if that happens repeatedly.
     """
     artifact = current_store().get_artifact(require_id_format(path.sha256, SHA256, "artifact"))
     deps = current_gateway().deps
@@ -225,7 +228,7 @@ def get_upload(path: ArtifactPath) -> Response:
 
 @routes.get("/artifacts/<sha256>/derived", responses={200: DerivedView, **document_errors(404)})
 def get_derived(path: ArtifactPath) -> Response:
-    """Show what was made of an upload: what `DELETE` with `derived=true` would remove."""
+    """Show everything derived from an upload: what `DELETE` with `derived=true` would remove."""
     sha256 = require_id_format(path.sha256, SHA256, "upload")
     plan = current_store().plan_erasure([sha256])
     return jsonify(
@@ -248,12 +251,12 @@ def get_derived(path: ArtifactPath) -> Response:
     responses={200: ErasureView, 204: None, **document_errors(404, 409)},
 )
 def delete_artifact(path: ArtifactPath, query: DeletionQuery) -> Response:
-    """Delete an upload for good: its bytes are removed from the store.
+    """Permanently delete an upload: its bytes are removed from the store.
 
-    409 while jobs that have not ended need it. What jobs have made of it stays, unless
-    `derived=true`: then the audits and jobs that read it, or that take what those have made, are
-    deleted too, with their artifacts. The answer is then 200 and says how many, or 409 while one of
-    them has not ended.
+    409 while jobs that have not ended need it. What jobs have made from it stays, unless
+    `derived=true`: then the audits and jobs that read it, directly or through other jobs, are
+    deleted too, with their artifacts. The response is then 200 and says how many, or 409 while one
+    of them has not ended.
     """
     artifacts = current_gateway().deps.artifacts
     sha256 = require_id_format(path.sha256, SHA256, "artifact")

@@ -53,7 +53,9 @@ class AuditPath(BaseModel):
 
 
 class AuditDeletionQuery(Query):
-    cancel: bool = Field(False, description="cancel it first, and delete it when its jobs end")
+    cancel: bool = Field(
+        False, description="cancel it first, and delete it once its jobs have ended"
+    )
 
 
 class SubmittedAudit(AuditView):
@@ -94,16 +96,17 @@ class AuditsQuery(PageQuery, AuditFields):
 class RetriedAudit(AuditView):
     """An audit whose failed jobs go again."""
 
-    retried: int = Field(description="jobs that go again")
+    retried: int = Field(description="jobs that run again")
     skipped: int = Field(
-        description="failed jobs that do not, as a job outside the audit that they need has failed"
+        description="failed jobs that do not run again, because they need a failed job outside the "
+        "audit"
     )
 
 
 class PrioritizedAudit(AuditView):
     """An audit whose jobs have another priority."""
 
-    changed: int = Field(description="jobs that had another priority before")
+    changed: int = Field(description="jobs whose priority has changed")
 
 
 class SpecView(RootModel[dict[str, Any]]):
@@ -120,11 +123,11 @@ class AuditPage(BaseModel):
     responses={200: DryRun, 202: SubmittedAudit, **document_errors(400, 409, 413, 415, 422)},
 )
 def post_audit(body: AuditBody, query: DryRunQuery, header: IdempotencyHeader) -> Response:
-    """Submit an audit, or with `dry_run` see which jobs it would create, which of them already exist,
-    and what the others would cost.
+    """Submit an audit, or with `dry_run` see which jobs it would create, which of them already
+    exist, and what the others would cost.
 
-    Choices that are equal after filling in defaults count once. An audit is limited to 10,000 jobs
-    and 256 KiB of choices and parameters, and all its jobs together to 32 MiB of parameters.
+    Choices that are equal after filling in defaults count once. An audit may have at most 10,000
+    jobs and 256 KiB of choices and parameters, and all its jobs together 32 MiB of parameters.
     """
     key = None if query.dry_run else header.to_key()
     submitted = find_request_replay(key)
@@ -205,8 +208,8 @@ def patch_audit(path: AuditPath, body: AuditPatch) -> Response:
 
 @routes.get("/audits/<audit_id>/spec", responses={200: SpecView, 304: None, **document_errors(404)})
 def get_spec(path: AuditPath) -> Response:
-    """Get the body that submits this audit again, labels and metadata included, without values that
-    are defaults: change what should be different, and post it."""
+    """Get the body that submits this audit again, labels and metadata included, without default
+    values: change what should be different, and post it."""
     audit = current_store().get_audit(path.valid_id)
     return respond_with_digest_etag(describe_submission(audit))
 
@@ -215,11 +218,11 @@ def get_spec(path: AuditPath) -> Response:
     "/audits/<audit_id>/archive.zip", responses={200: _ZIP_RESPONSE, **document_errors(404)}
 )
 def get_archive(path: AuditPath, query: ArchiveQuery) -> Response:
-    """Download an audit as a zip archive: report, manifest, and of every job its record and its
-    artifacts, of which each is stored once.
+    """Download an audit as a zip archive: report, manifest, and the record and artifacts of every
+    job. Each artifact is stored once.
 
     `index.json` in it says where each artifact is, or why it is missing. The archive is made while
-    it is sent, so its size is not known before; one that breaks off has no end.
+    it is sent, so its size is not known in advance; an interrupted one has no end.
     """
     audit, deps = current_store().get_audit(path.valid_id), current_gateway().deps
     manifest = None
@@ -241,11 +244,11 @@ def _sign_manifest(audit: Audit) -> dict[str, Any]:
     responses={200: ErasureView, 202: ErasureView, **document_errors(404, 409)},
 )
 def delete_audit(path: AuditPath, query: AuditDeletionQuery) -> Response:
-    """Delete an audit for good, with the jobs and artifacts that nothing else needs.
+    """Permanently delete an audit, with the jobs and artifacts that nothing else needs.
 
-    What another audit or a job posted by hand has in common with it, or was made of, stays, and so
-    does what you uploaded or declared. 409 while jobs of it have not ended, unless `cancel=true`. 202
-    if the reconciler goes on to remove the rest: nobody sees the audit any more.
+    These stay: what another audit or a job posted by hand shares with it or depends on, and what
+    you have uploaded or declared. 409 while jobs of it have not ended, unless `cancel=true`. 202 if
+    the reconciler still has to remove the rest: the audit is no longer visible.
     """
     erased = current_store().delete_audit(
         current_gateway().deps.artifacts, path.valid_id, cancel=query.cancel
@@ -265,8 +268,8 @@ def cancel_audit(path: AuditPath) -> Response:
 @routes.post("/audits/<audit_id>/retry", responses={202: RetriedAudit, **document_errors(404, 409)})
 def retry_audit(path: AuditPath) -> Response:
     """Run all failed and cancelled jobs of an audit again, in order, each from its checkpoint if it
-    has one. Jobs that have succeeded stay; a report that was made without results of jobs that go
-    again is made again.
+    has one. Jobs that have succeeded stay. A report that was made without the results of these jobs
+    is made again.
 
     409 if no job has failed, or the audit was cancelled.
     """
@@ -280,8 +283,8 @@ def retry_audit(path: AuditPath) -> Response:
     responses={202: PrioritizedAudit, **document_errors(400, 404, 409, 413, 415)},
 )
 def set_audit_priority(path: AuditPath, body: PriorityBody) -> Response:
-    """Change the priority of all jobs of an audit that have not ended, also of those that it shares
-    with other audits of yours. Repeatable."""
+    """Change the priority of all jobs of an audit that have not ended, including those that it
+    shares with other audits of yours. Repeatable."""
     changed = current_store().set_audit_priority(path.valid_id, body.priority)
     return _respond_changed(path.valid_id, changed=changed)
 

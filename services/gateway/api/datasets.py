@@ -64,8 +64,8 @@ class DatasetPage(BaseModel):
 def post_dataset(body: DatasetBody) -> Response:
     """Declare a data set: which plugin reads which of your uploads.
 
-    A job checks it: `state` is `checking`, then `ready` or `rejected`. If the name is taken, this is
-    its next version; if the newest version is the same, the answer is that (200).
+    A job checks it: `state` is `checking`, then `ready` or `rejected`. If the name is taken, this
+    becomes its next version; if it is the same as the newest version, that one is returned (200).
     """
     params = {"dataset": body.dataset.model_dump(), "classes": body.classes}
     return declaring.declare(Kind.DATASET, body, STAGE, params, {})
@@ -108,8 +108,8 @@ def delete_dataset(path: NamePath, query: DeletionQuery) -> Response:
     """Delete all versions of a declared data set.
 
     204: the uploads stay; 409 while jobs that have not ended need one of them. With `derived=true`
-    the files are deleted too, with all that was made of them: 200, or 409 while jobs of them have not
-    ended or another declaration refers to them.
+    the files are deleted too, with everything derived from them: 200, or 409 while jobs of them
+    have not ended or another declaration refers to them.
     """
     return declaring.delete(Kind.DATASET, path.valid_name, None, derived=query.derived)
 
@@ -119,6 +119,6 @@ def delete_dataset(path: NamePath, query: DeletionQuery) -> Response:
     responses={200: ErasureView, 204: None, **document_errors(404, 409)},
 )
 def delete_dataset_version(path: VersionPath, query: DeletionQuery) -> Response:
-    """Delete one version of a declared data set, as all of them are deleted."""
+    """Delete one version of a declared data set, in the same way as all of them."""
     name, version = path.valid_name, path.valid_version
     return declaring.delete(Kind.DATASET, name, version, derived=query.derived)

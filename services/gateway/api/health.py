@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import redis
 import structlog
-from flask import Response, jsonify, redirect
+from flask import Response, jsonify
 from flask_openapi.blueprint import APIBlueprint
 from pydantic import BaseModel
-from werkzeug.wrappers import Response as AnyResponse
 
+from services.gateway.broker_check import is_broker_away
 from services.gateway.deps import current_gateway
 from shared.errors import Conflict, TransientError
 from shared.jobs.migrations import require_current_schema
@@ -20,8 +19,6 @@ routes = APIBlueprint(
     __name__,
     abp_tags=[{"name": "health", "description": "liveness and readiness probes"}],
 )
-
-BROKER_TIMEOUT_S = 0.5
 
 
 class Liveness(BaseModel):
@@ -37,7 +34,8 @@ def livez() -> Response:
 @routes.get("/readyz", responses={200: {}, 503: {}})
 def readyz() -> Response:
     """Readiness: the job store responds and has the schema that this code needs."""
-    checks = {"store": "ok", "schema": "ok", "broker": _check_broker()}
+    is_away = is_broker_away(current_gateway().deps.settings)
+    checks = {"store": "ok", "schema": "ok", "broker": "unreachable" if is_away else "ok"}
     try:
         require_current_schema(current_gateway().deps.db)
     except TransientError as error:
@@ -50,21 +48,3 @@ def readyz() -> Response:
     response = jsonify({"status": "ready" if ready else "not ready", **checks})
     response.status_code = 200 if ready else 503
     return response
-
-
-def _check_broker() -> str:
-    url = current_gateway().deps.settings.broker_url.get_secret_value()
-    try:
-        with redis.from_url(
-            url, socket_connect_timeout=BROKER_TIMEOUT_S, socket_timeout=BROKER_TIMEOUT_S
-        ) as connection:
-            connection.ping()
-    except (redis.RedisError, OSError, ValueError):
-        return "unreachable"
-    return "ok"
-
-
-@routes.get("/", doc_ui=False)
-def home() -> AnyResponse:
-    """Redirect browsers to the API documentation."""
-    return redirect("/openapi/", 303)

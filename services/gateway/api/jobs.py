@@ -66,21 +66,23 @@ class CancelBody(JobFields):
 
 
 class CancelQuery(Query):
-    dry_run: bool = Field(False, description="say how many jobs it would cancel, and cancel none")
+    dry_run: bool = Field(False, description="only count the jobs that would be cancelled")
 
 
 class CancelView(BaseModel):
     """How far it came."""
 
-    cancelled: int = Field(description="jobs that it cancelled; with `dry_run`, that it would")
-    stopping: int = Field(description="running jobs that it told to stop; with `dry_run`, would")
+    cancelled: int = Field(description="jobs that were cancelled; with `dry_run`, that would be")
+    stopping: int = Field(
+        description="running jobs that were asked to stop; with `dry_run`, that would be"
+    )
     remaining: int = Field(
         description="selected jobs that are left: send the same request again, with "
         "`created_before`"
     )
     created_before: str = Field(
-        description="jobs created from then on are not selected: so that a repeated request, or "
-        "the one that follows a `dry_run`, selects no others"
+        description="jobs created at or after this time are not selected, so that a repeated request, "
+        "or the one after a `dry_run`, selects no others"
     )
 
 
@@ -111,7 +113,7 @@ class JobPage(BaseModel):
 def post_job(body: JobRequest, query: DryRunQuery, header: IdempotencyHeader) -> Response:
     """Submit one job, or with `dry_run` see whether an equal one exists and what it would cost.
 
-    An equal live or finished job of yours is reused (`created: false`), unless `no_cache` is set.
+    An equal job of yours, live or finished, is reused (`created: false`), unless `no_cache` is set.
     """
     key = None if query.dry_run else header.to_key()
     submitted = find_request_replay(key)
@@ -143,11 +145,11 @@ def list_jobs(query: JobsQuery) -> Response:
     "/jobs/cancel", responses={200: CancelView, **document_errors(400, 404, 413, 415, 422)}
 )
 def cancel_jobs(body: CancelBody, query: CancelQuery) -> Response:
-    """Cancel all jobs that the filters select and that have not ended, or with `dry_run` see how
-    many there are. What waits for a cancelled job fails.
+    """Cancel all jobs that match the filters and have not ended, or with `dry_run` count them. Jobs
+    that wait for a cancelled job fail.
 
-    With very many jobs one request comes only so far: repeat it while jobs remain. What it has
-    cancelled stays cancelled, however it ends.
+    A request with very many jobs cancels only a part of them: repeat it while jobs remain. What it
+    has cancelled stays cancelled, even if it fails.
     """
     store = current_store()
     selection = store.bound_by_now(body.to_selection())
@@ -175,7 +177,8 @@ def _respond_cancelled(
 
 @routes.get("/jobs/<job_id>", responses={200: JobView, 304: None, **document_errors(404)})
 def get_job(path: JobPath) -> Response:
-    """Get one job. Its ETag changes whenever the job does: until then, If-None-Match gets a 304."""
+    """Get one job. Its ETag changes whenever the job changes: until then, a request with
+    If-None-Match gets a 304."""
     job = current_store().get_job(path.valid_id)
     return respond_with_etag(serialize_job(job), _make_etag(job))
 

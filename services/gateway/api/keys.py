@@ -31,7 +31,7 @@ class KeyPath(BaseModel):
 class KeysQuery(PageQuery):
     """Which keys."""
 
-    tenant: str | None = Field(None, max_length=64, description="only this tenant's")
+    tenant: str | None = Field(None, max_length=64, description="only keys of this tenant")
 
 
 class KeyBody(BaseModel):
@@ -39,7 +39,7 @@ class KeyBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    tenant: str = Field(max_length=64, description="whose key it is")
+    tenant: str = Field(max_length=64, description="the tenant that the key belongs to")
     label: str = Field("", max_length=100, description="what it is for")
     scopes: list[Literal["read", "submit", "admin", "worker"]] = Field(
         ["read", "submit"], min_length=1, max_length=4, description="what it may do"
@@ -48,7 +48,7 @@ class KeyBody(BaseModel):
         None,
         ge=MIN_LIFETIME_S,
         le=MAX_LIFETIME_S,
-        description="seconds until it expires; null: it does not",
+        description="seconds until it expires; null: never",
     )
 
 
@@ -76,7 +76,7 @@ class Me(BaseModel):
 @routes.get("/keys", responses={200: KeyPage, **document_errors(422)})
 @require_scope(ADMIN)
 def list_keys(query: KeysQuery) -> Response:
-    """List the keys of all tenants, newest first, also those that are no longer valid."""
+    """List the keys of all tenants, newest first, including those that are no longer valid."""
     page = keys.list_keys(
         current_gateway().deps.db, tenant=query.tenant, limit=query.limit, page=query.page
     )
@@ -86,7 +86,7 @@ def list_keys(query: KeysQuery) -> Response:
 @routes.post("/keys", responses={201: NewKey, **document_errors(400, 413, 415, 422)})
 @require_scope(ADMIN)
 def post_key(body: KeyBody) -> Response:
-    """Create a key for a tenant. The answer is the only one that contains it."""
+    """Create a key for a tenant. Only this response contains it."""
     try:
         key, secret = keys.create_key(
             current_gateway().deps.db, body.tenant, body.label, set(body.scopes), body.lifetime_s
@@ -102,9 +102,9 @@ def post_key(body: KeyBody) -> Response:
 @routes.post("/keys/<key_id>/revoke", responses={200: KeyView, **document_errors(404, 409)})
 @require_scope(ADMIN)
 def revoke_key(path: KeyPath) -> Response:
-    """Revoke a key for good, within seconds. Repeatable.
+    """Revoke a key permanently, within seconds. Repeatable.
 
-    409 if no valid key with the scope `admin` would be left, and the gateway has no token.
+    409 if no valid key with the scope `admin` would be left and the gateway has no token.
     """
     deps = current_gateway().deps
     revoked = keys.revoke_key(
@@ -118,7 +118,7 @@ def revoke_key(path: KeyPath) -> Response:
 @routes.get("/me", responses={200: Me})
 @require_scope(ANY)
 def get_me() -> Response:
-    """Show whose key this request was sent with, and what it may do."""
+    """Show which key this request was sent with, and what it may do."""
     principal = current_principal()
     return jsonify(
         {

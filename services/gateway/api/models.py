@@ -74,10 +74,10 @@ class ModelPage(BaseModel):
     responses={200: ModelView, 202: ModelView, **document_errors(400, 409, 413, 415, 422)},
 )
 def post_model(body: ModelBody) -> Response:
-    """Declare a model: which upload its weights are, and of which architecture.
+    """Declare a model: which upload holds its weights, and which architecture it has.
 
-    A job checks it: `state` is `checking`, then `ready` or `rejected`. If the name is taken, this is
-    its next version; if the newest version is the same, the answer is that (200).
+    A job checks it: `state` is `checking`, then `ready` or `rejected`. If the name is taken, this
+    becomes its next version; if it is the same as the newest version, that one is returned (200).
     """
     params: dict[str, Any] = {
         "model": body.model.model_dump(),
@@ -126,8 +126,8 @@ def delete_model(path: NamePath, query: DeletionQuery) -> Response:
     """Delete all versions of a declared model.
 
     204: the uploads stay; 409 while jobs that have not ended need one of them. With `derived=true`
-    the weights are deleted too, with all that was made of them: 200, or 409 while jobs of them have not
-    ended or another declaration refers to them.
+    the weights are deleted too, with everything derived from them: 200, or 409 while jobs of them
+    have not ended or another declaration refers to them.
     """
     return declaring.delete(Kind.MODEL, path.valid_name, None, derived=query.derived)
 
@@ -137,6 +137,6 @@ def delete_model(path: NamePath, query: DeletionQuery) -> Response:
     responses={200: ErasureView, 204: None, **document_errors(404, 409)},
 )
 def delete_model_version(path: VersionPath, query: DeletionQuery) -> Response:
-    """Delete one version of a declared model, as all of them are deleted."""
+    """Delete one version of a declared model, in the same way as all of them."""
     name, version = path.valid_name, path.valid_version
     return declaring.delete(Kind.MODEL, name, version, derived=query.derived)

@@ -1,4 +1,4 @@
-"""/v1/tenants: who may own jobs and artifacts, and how much."""
+"""/v1/tenants: tenants and their quotas."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from shared.jobs.keys import ADMIN
 from shared.jobs.quotas import Quotas
 from shared.jobs.tenants import NAME_FORMAT
 
-routes = make_blueprint("tenants", "who may own jobs and artifacts, and how much")
+routes = make_blueprint("tenants", "tenants and their quotas")
 
 TenantName = Annotated[str, StringConstraints(pattern=rf"^{NAME_FORMAT}$")]
 

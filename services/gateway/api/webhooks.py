@@ -39,7 +39,7 @@ class WebhookBody(BaseModel):
     )
     events: Annotated[list[EventName], Field(min_length=1, max_length=len(EVENTS))] = Field(
         ["audit.cancelled", "audit.failed", "audit.succeeded"],
-        description="the events to notify it of; default: the ends of audits",
+        description="the events to notify it of; default: all ends of audits",
     )
 
 
@@ -73,7 +73,7 @@ class WebhookList(BaseModel):
 class DeliveryView(BaseModel):
     """One message to one webhook."""
 
-    id: str = Field(description="the header `webhook-id` of each attempt: equal messages share it")
+    id: str = Field(description="the header `webhook-id`, the same for each attempt")
     event: str
     state: str = Field(description="pending, delivered, or failed (it is not sent again)")
     attempts: int
@@ -97,11 +97,12 @@ class TestDelivery(BaseModel):
     responses={201: NewWebhookView, **document_errors(400, 409, 413, 415, 422)},
 )
 def post_webhook(body: WebhookBody) -> Response:
-    """Add a webhook. Its secret is in this answer only; a tenant has at most ten webhooks (409).
+    """Add a webhook. Only this response contains its secret; a tenant has at most ten webhooks
+    (409).
 
-    Messages are signed as the Standard Webhooks specification says, and sent at least once, in no
-    particular order: tell repeated ones apart by the header `webhook-id`. An attempt fails unless a
-    2xx comes within 10 s; it is then repeated up to eleven times within about a day.
+    Messages are signed according to the Standard Webhooks specification, and sent at least once, in
+    no particular order: recognise repeated ones by the header `webhook-id`. An attempt fails unless
+    a 2xx comes within 10 s; it is then retried up to eleven times within about a day.
     """
     allowed = parse_networks(current_gateway().deps.settings.webhook_allow)
     parse_webhook_url(body.url, allowed)
@@ -120,14 +121,14 @@ def list_webhooks() -> Response:
 
 @routes.delete("/webhooks/<webhook_id>", responses={204: None, **document_errors(404)})
 def delete_webhook(path: WebhookPath) -> Response:
-    """Delete a webhook; what was not delivered yet is not sent."""
+    """Delete a webhook; pending messages are not sent."""
     current_store().delete_webhook(path.valid_id)
     return Response(status=204)
 
 
 @routes.post("/webhooks/<webhook_id>/test", responses={202: TestDelivery, **document_errors(404)})
 def test_webhook(path: WebhookPath) -> Response:
-    """Send an event `webhook.test`, which means nothing else."""
+    """Send a test event, `webhook.test`."""
     webhook_id = path.valid_id
     delivery_id = current_store().add_test_delivery(webhook_id)
     return respond_accepted({"id": delivery_id}, f"/v1/webhooks/{webhook_id}/deliveries")
@@ -138,7 +139,7 @@ def test_webhook(path: WebhookPath) -> Response:
     responses={200: DeliveryPage, **document_errors(404, 422)},
 )
 def list_deliveries(path: WebhookPath, query: PageQuery) -> Response:
-    """List what was sent to a webhook or is to be, newest first; what ended a week ago is gone."""
+    """List a webhook's deliveries, newest first, until a week after they have ended."""
     page = current_store().list_deliveries(path.valid_id, limit=query.limit, page=query.page)
     return jsonify({"items": [serialize_delivery(d) for d in page.items], "next": page.next})
 

@@ -32,15 +32,14 @@ class QueueView(BaseModel):
     counts: dict[str, int] = Field(description="jobs by state")
     workers: int = Field(description="live workers that serve it")
     paused_at: str | None = Field(
-        description="since when an operator keeps its jobs from being claimed; null: it is not "
-        "paused"
+        description="since when an operator has paused it; null: it is not paused"
     )
     oldest_age_s: float | None = Field(
-        description="seconds for which the oldest queued job has been queued; null without one"
+        description="seconds for which the oldest queued job has been queued; null if there is none"
     )
     finished: int | None = Field(
-        description="jobs that have ended, also those that are deleted by now: two readings give a "
-        "rate; null without the scope `admin`, for it counts those of all tenants"
+        description="jobs that have ended, including those deleted since: two readings give a rate; "
+        "null without the scope `admin`, because it counts the jobs of all tenants"
     )
     mean_run_s: float | None = Field(
         description="mean duration in seconds of their last attempts; null before the first, and "
@@ -61,7 +60,7 @@ class DrainView(BaseModel):
 
     id: str
     live: bool
-    drain: bool = Field(description="whether it takes no job")
+    drain: bool = Field(description="whether it takes no jobs")
     drained_at: str | None = Field(description="when an operator drained it")
     job: str | None = Field(description="the job that it still has")
 
@@ -80,10 +79,10 @@ class WorkerPath(BaseModel):
 
 @routes.get("/queues", responses={200: QueueList})
 def get_queues() -> Response:
-    """List each stage's queue: your jobs by state, or with the scope `admin` those of all tenants; the
-    number of live workers that serve it, and whether it is paused.
+    """List the queue of each stage: your jobs by state, or with the scope `admin` those of all
+    tenants; the number of live workers that serve it, and whether it is paused.
 
-    With very many jobs the counts may be a few seconds old; the header `Age` has their age in
+    With very many jobs the counts may be a few seconds old; the header `Age` gives their age in
     seconds.
     """
     queues, age_s = read_queues()
@@ -105,8 +104,8 @@ def _serialize_queue(queue: StageQueue) -> dict[str, Any]:
 @routes.post("/queues/<stage>/pause", responses={200: QueueView, **document_errors(404)})
 @require_scope(ADMIN)
 def pause_stage(path: StagePath) -> Response:
-    """Pause a stage, for all tenants: none of its jobs is claimed until it is resumed. Jobs that
-    run go on. Repeatable."""
+    """Pause a stage, for all tenants: none of its jobs is claimed until it is resumed. Running jobs
+    continue. Repeatable."""
     stage = _require_stage(path.stage)
     stage_pauses.pause_stage(current_gateway().deps.db, stage)
     return jsonify(_serialize_queue(read_queues()[0][stage]))
@@ -131,8 +130,8 @@ def _require_stage(stage: str) -> str:
 
 @routes.get("/workers", responses={200: WorkerList})
 def get_workers() -> Response:
-    """List the workers seen in the last hour, live ones first, with their current jobs: yours, or with
-    the scope `admin` those of all tenants."""
+    """List the workers seen in the last hour, live ones first, with their current jobs: only yours,
+    or with the scope `admin` those of all tenants."""
     seen = worker_registry.list_workers(current_gateway().deps.db, choose_tenant())
     return jsonify({"items": [serialize_worker(worker) for worker in seen]})
 
@@ -140,10 +139,10 @@ def get_workers() -> Response:
 @routes.post("/workers/<worker_id>/drain", responses={200: DrainView, **document_errors(404)})
 @require_scope(ADMIN)
 def drain_worker(path: WorkerPath) -> Response:
-    """Drain a worker: it gives its job back, with a checkpoint if its stage writes any, and takes
-    no other until it is undrained, also if it is started again under the same id. Repeatable.
+    """Drain a worker: it returns its job, with a checkpoint if its stage writes any, and takes no
+    other until it is undrained, even if it is restarted under the same id. Repeatable.
 
-    It does not exit. The attempt that it gives back does not count as lost.
+    It does not exit. The attempt that it returns does not count as lost.
     """
     worker_drains.drain_worker(current_gateway().deps.db, path.valid_id)
     return _respond_worker(path.valid_id)

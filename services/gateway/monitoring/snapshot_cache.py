@@ -85,7 +85,7 @@ class SnapshotCache(Generic[T]):
         """
         snapshot = self.find_current()
         if snapshot is None:
-            raise TransientError("the figures could not be read in time; see the gateway log")
+            raise TransientError("the metrics could not be read in time; see the gateway log")
         return snapshot
 
     def _get_interval(self, latest: Snapshot[T]) -> float:

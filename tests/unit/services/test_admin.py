@@ -54,7 +54,7 @@ def test_after_migrate_and_with_all_there_is_the_doctor_is_content(
     db = Database(f"sqlite:///{environment}/p.db")
     worker_registry.publish_catalog(db, make_catalog())
     assert admin.main(["doctor"]) == 1
-    assert "none is live" in capsys.readouterr().out
+    assert "no worker is live" in capsys.readouterr().out
     worker_registry.register_worker(
         db,
         "w",

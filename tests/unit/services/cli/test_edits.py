@@ -50,15 +50,15 @@ def test_values_are_removed_by_their_paths() -> None:
     ("edits", "removals", "words"),
     [
         (["seeds"], [], "expected PATH=VALUE"),
-        (["=1"], [], "is no path"),
-        (["attacks.=1"], [], "is no path"),
-        (["attacks.3=1"], [], "no place in a list of 2"),
-        (["attacks.-1=1"], [], "no place in a list"),
-        (["attacks.x.y=1"], [], "no place in a list"),
+        (["=1"], [], "is not a path"),
+        (["attacks.=1"], [], "is not a path"),
+        (["attacks.3=1"], [], "not an index of a list of 2"),
+        (["attacks.-1=1"], [], "not an index of a list"),
+        (["attacks.x.y=1"], [], "not an index of a list"),
         (["sweep.a=1"], [], "has no parts"),
         ([], ["train"], "has its default already"),
         ([], ["train.size"], "the audit has no 'train'"),
-        ([], ["attacks.2"], "no place in a list of 2"),
+        ([], ["attacks.2"], "not an index of a list of 2"),
     ],
 )
 def test_a_path_that_leads_nowhere_is_refused(

@@ -184,7 +184,7 @@ def test_a_signature_of_something_else(saved: Saved) -> None:
         {"predicateType": "https://slsa.dev/provenance/v1"},
     ):
         saved.sign(make_statement(**changes))
-        saved.refuse("not a report's manifest")
+        saved.refuse("not a report manifest")
 
 
 @pytest.mark.parametrize(
@@ -268,10 +268,10 @@ def test_the_key_is_never_taken_from_the_report(saved: Saved) -> None:
         place.mkdir(exist_ok=True)
         shipped = place / "operator.pub"
         shipped.write_bytes(saved.public.path.read_bytes())
-        saved.refuse("lies in the report's folder", key=load_public_key(shipped))
+        saved.refuse("is in the report's folder", key=load_public_key(shipped))
     linked = saved.folder.parent / "outside.pub"
     linked.symlink_to(saved.folder / "operator.pub")
-    saved.refuse("lies in the report's folder", key=load_public_key(linked))
+    saved.refuse("is in the report's folder", key=load_public_key(linked))
 
 
 def _no_key(path: Path) -> None:

@@ -26,7 +26,7 @@ def test_every_setting_has_its_row_and_every_row_its_setting() -> None:
 
 
 def test_the_documentation_shows_the_table() -> None:
-    page = (ROOT / "docs/operations.md").read_text()
+    page = (ROOT / "docs/retention.md").read_text()
     for kind in KINDS:
         setting = f"`PALIMPSEST_{kind.setting.upper()}`" if kind.setting else "-"
         default = list_defaults()[kind.setting] if kind.setting else "-"

@@ -1,0 +1,115 @@
+"""What all pages share: their blueprint, and how a template becomes a response."""
+
+from __future__ import annotations
+
+import hashlib
+import mimetypes
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from flask import Blueprint, Response, g, request
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from services.gateway.console import words
+from services.gateway.console.form_tokens import FIELD, make_form_token
+from shared import VERSION
+from shared.jobs.keys import ADMIN, READ
+from shared.reporting.page import TEMPLATES as REPORT_TEMPLATES
+
+FOLDER = Path(__file__).parent
+STATIC = FOLDER / "static"
+# Files of the report that pages use too: its colours, so that both look the same.
+SHARED_FILES = {"theme.css": REPORT_TEMPLATES / "theme.css"}
+# Beside the home page: address, name, and the scope without which it is not offered.
+NAV = (
+    ("/audits", "Audits", READ),
+    ("/jobs", "Jobs", READ),
+    ("/models", "Models", READ),
+    ("/datasets", "Data sets", READ),
+    ("/artifacts", "Files", READ),
+    ("/keys", "Keys", ADMIN),
+    ("/openapi/", "API", READ),
+)
+THEME_COOKIE = "palimpsest_theme"
+THEMES = ("light", "dark")
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+
+
+def make_pages(name: str) -> Blueprint:
+    """A blueprint of pages."""
+    return Blueprint(f"console_{name}", __name__)
+
+
+def is_page(endpoint: str | None) -> bool:
+    """Whether an endpoint is one of a page, not of the API."""
+    return endpoint is not None and endpoint.startswith("console_")
+
+
+def render_page(template: str, status: int = 200, **context: Any) -> Response:
+    """A page, or what is to replace a part of one. Everything from users is escaped.
+
+    Who has signed in is `me` in the template, None before.
+    """
+    theme = request.cookies.get(THEME_COOKIE)
+    html = (
+        _load_environment()
+        .get_template(template)
+        .render(
+            me=g.get("principal"),
+            nav=NAV,
+            form_token=make_form_token(),
+            form_field=FIELD,
+            theme=theme if theme in THEMES else None,
+            path=request.path,
+            version=VERSION,
+            **context,
+        )
+    )
+    response = Response(html, status, content_type="text/html; charset=utf-8")
+    response.headers["Content-Security-Policy"] = POLICY
+    # without a referrer a browser also hides the origin of forms, which is checked
+    response.headers["Referrer-Policy"] = "same-origin"
+    response.headers["Vary"] = "Cookie"
+    return response
+
+
+def find_asset(name: str) -> Path | None:
+    """The file that is served under this name; None if there is none."""
+    if name in SHARED_FILES:
+        return SHARED_FILES[name]
+    path = (STATIC / name).resolve()
+    return path if path.is_relative_to(STATIC.resolve()) and path.is_file() else None
+
+
+@cache
+def get_asset_url(name: str) -> str:
+    """Its URL, which is another one for another content: browsers keep it for good."""
+    path = find_asset(name)
+    if path is None:
+        raise FileNotFoundError(f"there is no asset {name}")
+    return f"/assets/{name}?v={hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
+
+
+def guess_media_type(name: str) -> str:
+    """By the name's ending."""
+    if name.endswith(".js"):
+        return "text/javascript; charset=utf-8"
+    return mimetypes.guess_type(name)[0] or "application/octet-stream"
+
+
+@cache
+def _load_environment() -> Environment:
+    environment = Environment(
+        autoescape=True,
+        loader=FileSystemLoader(FOLDER / "templates"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(asset=get_asset_url)
+    environment.filters.update(words.FILTERS)
+    return environment

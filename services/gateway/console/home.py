@@ -1,0 +1,120 @@
+"""/: what waits, who works, what runs, what came out last, and what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from flask import Response
+
+from services.gateway.broker_check import is_broker_away
+from services.gateway.console._pages import make_pages, render_page
+from services.gateway.console.live import find_revision
+from services.gateway.console.troubles import Trouble, find_troubles
+from services.gateway.deps import current_gateway, current_store
+from services.gateway.queue_reading import StageQueue, choose_tenant, read_queues
+from shared.jobs import monitoring, worker_registry
+from shared.jobs.filters import JobFilter
+from shared.jobs.records import Audit, Job, Worker
+from shared.jobs.revisions import Topic
+from shared.jobs.states import State
+
+pages = make_pages("home")
+
+MAX_RUNNING = 12
+MAX_AUDITS = 8
+MAX_WORKERS = 60
+RATE_WINDOW_S = 600.0  # over which the rate of a stage is taken
+
+
+@dataclass(frozen=True)
+class StageLine:
+    """A stage in the table of queues.
+
+    rate_per_h: jobs that ended lately; None without one.
+    wait_s: how long the last one in the queue waits at that rate; None if nothing waits or ends.
+    """
+
+    queue: StageQueue
+    waiting: int
+    running: int
+    rate_per_h: float | None
+    wait_s: float | None
+
+
+def build_lines(queues: Mapping[str, StageQueue], ended: Mapping[str, int]) -> list[StageLine]:
+    """The stages that have jobs that have not ended, have ended some lately, or are paused.
+
+    ended: jobs that ended in the last `RATE_WINDOW_S`, by stage.
+    """
+    lines = []
+    for stage, queue in queues.items():
+        waiting = sum(queue.counts.get(state, 0) for state in ("waiting", "queued", "paused"))
+        running, n = queue.counts.get("running", 0), ended.get(stage, 0)
+        if not (waiting or running or n or queue.paused_at):
+            continue
+        queued = queue.counts.get("queued", 0)
+        lines.append(
+            StageLine(
+                queue,
+                waiting,
+                running,
+                n * 3600 / RATE_WINDOW_S if n else None,
+                queued * RATE_WINDOW_S / n if n and queued else None,
+            )
+        )
+    return lines
+
+
+@dataclass(frozen=True)
+class Home:
+    """What the page shows."""
+
+    revision: str
+    lines: list[StageLine]
+    workers: list[Worker]
+    running: list[Job]
+    audits: list[Audit]
+    troubles: list[Trouble]
+    now: float  # by the database's clock
+    has_catalog: bool
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing has been done here yet."""
+        return not (self.audits or self.running or self.lines)
+
+
+def read_home() -> Home:
+    """All of it, in a fixed number of queries.
+
+    Raises:
+        TransientError: the job store does not answer.
+    """
+    gateway, store, tenant = current_gateway(), current_store(), choose_tenant()
+    db = gateway.deps.db
+    revision = find_revision(Topic(tenant))
+    queues, _ = read_queues()
+    workers = worker_registry.list_workers(db, tenant)
+    lines = build_lines(queues, monitoring.count_ended(db, tenant, RATE_WINDOW_S))
+    return Home(
+        revision,
+        lines,
+        [worker for worker in workers if worker.live],
+        store.list_jobs(filters=JobFilter(state=State.RUNNING), limit=MAX_RUNNING).items,
+        store.list_audits(limit=MAX_AUDITS).items,
+        find_troubles(
+            queues,
+            workers,
+            service_ages_s=monitoring.read_service_ages(db),
+            broker_is_away=is_broker_away(gateway.deps.settings),
+        ),
+        monitoring.read_clock(db),
+        bool(gateway.catalog_cache.catalog.list_names("stage")),
+    )
+
+
+@pages.get("/")
+def show() -> Response:
+    """The page."""
+    return render_page("home.html", home=read_home(), max_workers=MAX_WORKERS)
