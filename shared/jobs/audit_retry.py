@@ -98,30 +98,30 @@ def _find_incomplete(members: _Members, retried: Collection[str]) -> set[str]:
         Conflict: one is running.
     """
     has_started = (State.SUCCEEDED, State.QUEUED, State.PAUSED, State.RUNNING)
-    found = set[str]()
+    remade = set[str]()
     while True:
-        again = found | {
+        again = remade | {
             i
             for i, row in members.rows.items()
             if row.state in has_started
             and (
-                not members.inputs[i].isdisjoint(found)
+                not members.inputs[i].isdisjoint(remade)
                 or (
                     row.run_when == RunWhen.ALL_FINISHED
                     and not members.inputs[i].isdisjoint(retried)
                 )
             )
         }
-        if again == found:
+        if again == remade:
             break
-        found = again
-    for i in sorted(found):
+        remade = again
+    for i in sorted(remade):
         if members.rows[i].state == State.RUNNING:
             raise Conflict(
                 f"job {i} ({members.rows[i].stage}) is running, without the results of the failed "
                 "jobs: retry when it has ended"
             )
-    return found
+    return remade
 
 
 @dataclass(frozen=True)

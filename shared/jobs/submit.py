@@ -159,9 +159,9 @@ def _claim_key(
     if connection.execute(insert_key.returning(idempotency.c.key)).one_or_none() is not None:
         return None
     where = (idempotency.c.tenant == tenant) & (idempotency.c.key == idempotency_key.key)
-    found = connection.execute(select(idempotency).where(where).with_for_update()).one()
-    if _is_alive(connection, found):
-        return _parse_answer(found, idempotency_key)
+    earlier = connection.execute(select(idempotency).where(where).with_for_update()).one()
+    if _is_alive(connection, earlier):
+        return _parse_answer(earlier, idempotency_key)
     connection.execute(update(idempotency).where(where).values(**row, created_at=db.now))
     return None
 

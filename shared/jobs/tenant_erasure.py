@@ -190,8 +190,8 @@ def _remove_some(
 def _remove_jobs(tenant: str, db: Database, connection: Connection) -> _Count:
     columns = (jobs.c.id, jobs.c.state, jobs.c.event_seq)
     query = select(*columns).where(jobs.c.tenant == tenant).order_by(jobs.c.id).limit(BATCH)
-    found = group_by_events(connection.execute(query.with_for_update()))
-    rows = found[0] if found else []
+    groups = group_by_events(connection.execute(query.with_for_update()))
+    rows = groups[0] if groups else []
     if live := [row.id for row in rows if row.state in LIVE]:
         raise Conflict(f"job {live[0]} was submitted meanwhile: disable the tenant first")
     ids = [row.id for row in rows]

@@ -143,9 +143,9 @@ def require_enabled(connection: Connection, name: str) -> None:
     Raises:
         Conflict: nothing may be committed.
     """
-    row = select(tenants.c.disabled_at).where(tenants.c.name == name).with_for_update(read=True)
-    found = connection.execute(row).one_or_none()
-    if found is None or found.disabled_at is not None:
+    query = select(tenants.c.disabled_at).where(tenants.c.name == name)
+    row = connection.execute(query.with_for_update(read=True)).one_or_none()
+    if row is None or row.disabled_at is not None:
         raise Conflict("your tenant has been disabled or deleted meanwhile: nothing was stored")
 
 
