@@ -37,7 +37,7 @@ from shared.jobs.removal import (
     note_unneeded,
     remove_unreferenced_jobs,
 )
-from shared.jobs.retention import PAGE_ROLES, PERSONAL_ROLES, PICTURE_ROLES
+from shared.jobs.retention import HOUR_S, PAGE_ROLES, PERSONAL_ROLES, PICTURE_ROLES
 from shared.jobs.states import LIVE, TERMINAL
 from shared.jobs.tables import (
     UPLOAD_ORIGIN,
@@ -259,22 +259,38 @@ def expire_catalogs(db: Database, kept_s: float) -> int:
         catalogs.c.published_at < latest,
         ~serving,
     )
-    unused = ~exists().where(jobs.c.plugin_set == plugin_sets.c.digest)
     with db.read() as connection:
         has_old = connection.execute(select(catalogs.c.digest).where(old).limit(1)).first()
-        sets = list(connection.execute(select(plugin_sets.c.digest).where(unused)).scalars())
+    removed = 0
+    if has_old:
+        removed = db.run_transaction(lambda c: int(c.execute(delete(catalogs).where(old)).rowcount))
+    return removed + _expire_plugin_sets(db)
 
-    def remove(connection: Connection) -> int:
-        removed = connection.execute(delete(catalogs).where(old)).rowcount if has_old else 0
-        for batch in slices(sets):
-            # who submits a job holds on to the row of its set
-            query = select(plugin_sets.c.digest).where(plugin_sets.c.digest.in_(batch))
-            locked = list(connection.execute(query.with_for_update(skip_locked=True)).scalars())
-            these = delete(plugin_sets).where(plugin_sets.c.digest.in_(locked), unused)
-            removed += connection.execute(these).rowcount
-        return int(removed)
 
-    return db.run_transaction(remove) if has_old or sets else 0
+def _expire_plugin_sets(db: Database) -> int:
+    """Nothing leads from a set to its jobs: all jobs are looked at once, while others write, and in
+    the transaction that removes a set only those that may have come in since."""
+    with db.read() as connection:
+        looked_at = float(connection.execute(select(db.now)).scalar_one())
+        used = set(connection.execute(select(jobs.c.plugin_set).distinct()).scalars())
+        unused = [row for row in connection.execute(select(plugin_sets)) if row.digest not in used]
+
+    def remove(row: Row[Any], connection: Connection) -> int:
+        its = plugin_sets.c.digest == row.digest
+        # who submits a job holds on to the row of its set
+        lock = select(plugin_sets.c.digest).where(its).with_for_update(skip_locked=True)
+        live = and_(jobs.c.stage == row.stage, jobs.c.state.in_(sorted(LIVE)))
+        # the clock may have been set back meanwhile
+        ended = jobs.c.finished_at >= looked_at - HOUR_S
+        if connection.execute(lock).first() is None:
+            return 0
+        for since in (live, ended):
+            newer = select(jobs.c.id).where(since, jobs.c.plugin_set == row.digest).limit(1)
+            if connection.execute(newer).first() is not None:
+                return 0
+        return int(connection.execute(delete(plugin_sets).where(its)).rowcount)
+
+    return sum(db.run_transaction(partial(remove, row)) for row in unused)
 
 
 def _find(db: Database, rows: Collection[Row[Any]], condition: Any) -> list[str]:

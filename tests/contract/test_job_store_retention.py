@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy.event import listen, remove
 
 from shared.catalog import Catalog
 from shared.errors import Conflict, Gone, NotFound
@@ -38,6 +39,7 @@ from shared.jobs.tables import (
     erasures,
     events,
     idempotency,
+    job_artifacts,
     job_inputs,
     jobs,
     plugin_sets,
@@ -367,6 +369,56 @@ def test_answers_workers_catalogs_and_sets_of_plugins(shelf: Shelf) -> None:
     shelf.set_day(0)
     shelf.submit("b")  # the set is stored again
     assert shelf.jobs.claim() is not None
+
+
+@pytest.mark.parametrize("has_ended", [False, True])
+def test_a_set_of_plugins_stays_for_a_job_that_comes_in_meanwhile(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, has_ended: bool
+) -> None:
+    (old,) = shelf.submit("a", audit=False)
+    shelf.run()
+    with shelf.db.write() as connection:
+        connection.execute(delete(events))
+        connection.execute(delete(job_artifacts))
+        connection.execute(delete(jobs).where(jobs.c.id == old))
+    run_transaction = shelf.db.run_transaction
+
+    def submit_first(transaction: Any) -> Any:
+        monkeypatch.undo()
+        shelf.submit("b", audit=False)
+        if has_ended:
+            shelf.run()
+        return run_transaction(transaction)
+
+    monkeypatch.setattr(shelf.db, "run_transaction", submit_first)
+    assert expiry.expire_catalogs(shelf.db, 0) == 0
+    assert count(shelf.db, plugin_sets) == 1
+
+
+def test_no_write_transaction_looks_at_all_jobs_for_a_set_of_plugins() -> None:
+    db = open_in_memory()
+    with db.write() as connection:
+        row = {"digest": "d", "stage": "s", "plugins": "[]"}
+        connection.execute(insert(plugin_sets), [row, row | {"digest": "e"}])
+    statements = list[tuple[str, Any]]()
+
+    def note(_c: Any, _k: Any, statement: str, values: Any, context: Any, _m: Any) -> None:
+        if context.root_connection.get_execution_options().get("palimpsest_write"):
+            statements.append((statement, values))
+
+    listen(db.engine, "before_cursor_execute", note)
+    assert expiry.expire_catalogs(db, 0) == 2
+    remove(db.engine, "before_cursor_execute", note)
+    with db.read() as connection:
+        plans = [
+            str(row.detail)
+            for statement, values in statements
+            if not statement.startswith("BEGIN")
+            for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
+        ]
+    assert any("jobs" in plan for plan in plans)
+    assert [plan for plan in plans if plan.startswith("SCAN jobs")] == []
+    db.close()
 
 
 def test_an_answer_whose_job_has_expired_is_given_no_more(shelf: Shelf) -> None:
