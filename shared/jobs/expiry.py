@@ -54,7 +54,7 @@ from shared.jobs.tables import (
     plugin_sets,
     workers,
 )
-from shared.jobs.worker_registry import FORGET_AFTER_S, load_latest_catalog
+from shared.jobs.worker_registry import FORGET_AFTER_S, forget_workers, load_latest_catalog
 
 BATCH = 250  # jobs that one transaction looks at
 Position = tuple[float, str]  # an ended job: when it ended, and its id
@@ -245,7 +245,7 @@ def expire_workers(db: Database) -> int:
     with db.read() as connection:
         if connection.execute(select(workers.c.id).where(old).limit(1)).first() is None:
             return 0
-    return db.run_transaction(lambda c: int(c.execute(delete(workers).where(old)).rowcount))
+    return db.run_transaction(lambda c: forget_workers(c, old))
 
 
 def expire_catalogs(db: Database, kept_s: float) -> int:
