@@ -139,13 +139,13 @@ def _remove_batch(db: Database, connection: Connection, audit_id: str) -> _Step:
     left = exists().where(audit_jobs.c.audit == audit_id)
     is_over = not connection.execute(select(left)).scalar_one()
     if is_over:
-        _remove_answers(connection, audit.tenant, audit_id)
         connection.execute(delete(audits).where(audits.c.id == audit_id))
     return _Step(removed, len(batch), is_over)
 
 
 def _remove_answers(connection: Connection, tenant: str, audit_id: str) -> None:
-    """The answer under an Idempotency-Key that names the audit would be given again."""
+    """Those under an Idempotency-Key that name the audit are traces of it. That of an audit which
+    goes by its age has gone before it (`shared.jobs.retention`)."""
     names_it = (idempotency.c.tenant == tenant) & idempotency.c.answer.contains(audit_id)
     connection.execute(delete(idempotency).where(names_it))
 
