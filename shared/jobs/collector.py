@@ -2,7 +2,8 @@
 
 Nothing of it is urgent: a round has its share of time, and the next one goes on. The collector
 remembers only how far it has come; what it had to leave because something referred to it is found
-again when it begins anew, every hour. So any number of reconcilers may run, and may be killed.
+again when it begins anew: an hour after it began, or once it is through if that takes longer. So
+any number of reconcilers may run, and may be killed.
 """
 
 from __future__ import annotations
