@@ -173,7 +173,7 @@ def forget_workers(connection: Connection, condition: ColumnElement[bool]) -> in
     containers with every start."""
     columns = (workers.c.id, workers.c.host, workers.c.pid)
     query = select(*columns).where(condition).order_by(workers.c.id)
-    rows = connection.execute(query.with_for_update(skip_locked=True)).all()
+    rows = connection.execute(query.with_for_update()).all()
     of_processes = [row.id for row in rows if row.id.endswith(f"@{row.host}-{row.pid}")]
     delete_rows(connection, drained_workers, drained_workers.c.id, of_processes)
     delete_rows(connection, workers, workers.c.id, [row.id for row in rows])

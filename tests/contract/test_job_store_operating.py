@@ -105,6 +105,20 @@ def test_a_worker_that_registers_while_it_is_undrained_takes_jobs(
     assert not drains(store)
 
 
+@pytest.mark.slow
+def test_a_worker_that_leaves_is_gone_even_if_its_row_is_held(postgres_store: JobStore) -> None:
+    """By its own heartbeat, for a moment."""
+    store = postgres_store
+    store.clear()
+    register(store)
+    run_overlapping(
+        store.db,
+        lambda c: c.execute(update(workers).values(memory_bytes=1)),
+        lambda: worker_registry.unregister_worker(store.db, "w1"),
+    )
+    assert worker_registry.list_workers(store.db) == []
+
+
 def test_a_worker_that_shuts_down_is_not_undrained(store: JobStore) -> None:
     register(store)
     worker_drains.drain_worker(store.db, "w1")
