@@ -40,6 +40,7 @@ from shared.jobs.tables import (
 )
 from shared.uploaded_files import PREFIX
 
+_TAKEN_OVER = (jobs.c.reused_from, jobs.c.id)  # whose result, and who took it
 MAX_EVENTS = 20_000  # that one transaction removes, unless a single job has more
 MAX_CASCADE = 500  # jobs that one transaction removes because what was made of them is gone
 
@@ -67,9 +68,10 @@ def remove_unreferenced_jobs(
     *,
     skip_locked: bool = False,
 ) -> tuple[Removed, set[str]]:
-    """Remove those of a tenant's ended jobs that nothing else refers to, then those of their inputs
-    that nothing refers to any more, and so on. Returns what has gone, and the jobs that were to be
-    looked at too, and would have made the transaction too large.
+    """Remove those of a tenant's ended jobs that nothing else refers to, then those of which they
+    were made, or whose result they had taken over, if nothing refers to them any more, and so on.
+    Returns what has gone, and the jobs that were to be looked at too, and would have made the
+    transaction too large.
 
     Args:
         is_due: holds of the jobs that may go, as a condition on `jobs`.
@@ -89,15 +91,16 @@ def remove_unreferenced_jobs(
                 size += size_of_job
         digests = _lock_artifacts(connection, tenant, due)
         free = due - _find_referred(connection, tenant, due, digests)
-        parents = {
-            row.parent
-            for row in select_rows(connection, (job_inputs.c.parent,), job_inputs.c.job, free)
-            if row.parent
+        needed = {
+            row.needed
+            for column, user in ((job_inputs.c.parent, job_inputs.c.job), _TAKEN_OVER)
+            for row in select_rows(connection, (column.label("needed"),), user, free)
+            if row.needed
         }
         step, digests_left = _remove_rows(connection, tenant, free)
         total, left_bytes = total + step, left_bytes | digests_left
         event_count += sum(sizes[job] for job in free)
-        pending = parents - free
+        pending = needed - free
     left |= _lock_due(connection, tenant, pending, is_due, skip_locked).keys()
     note_unneeded(db, connection, left_bytes)
     failpoint("removal.before_commit")
@@ -220,7 +223,7 @@ def _find_referred(
     for sha256 in find_artifacts_in_use(connection, tenant, makers):
         referred |= makers[sha256]
     needs: dict[str, set[str]] = {}  # by job, those of these that it was made of
-    for by, user in ((job_inputs.c.parent, job_inputs.c.job), (jobs.c.reused_from, jobs.c.id)):
+    for by, user in ((job_inputs.c.parent, job_inputs.c.job), _TAKEN_OVER):
         for row in select_rows(connection, (by.label("used"), user.label("user")), by, job_ids):
             needs.setdefault(row.user, set()).add(row.used)
     staying = (needs.keys() - set(job_ids)) | referred

@@ -283,6 +283,22 @@ def test_the_result_that_another_job_took_over_stays(shelf: Shelf) -> None:
     assert shelf.has_bytes(sha256)
 
 
+def test_a_result_that_was_taken_over_goes_with_the_last_who_took_it(shelf: Shelf) -> None:
+    first, its_audit = shelf.submit("a")
+    sha256 = shelf.run()
+    copy, audit = shelf.submit("b")
+    claim = shelf.jobs.claim_one()
+    artifacts = shelf.jobs.get_job(first).artifacts
+    completion.finish_job(
+        shelf.db, copy, claim.fence, artifacts, cache_key="k", code="c", reused_from=first
+    )
+    audit_deletion.delete_audit(shelf.db, ALICE, shelf.artifacts, its_audit)
+    assert shelf.jobs.list_states(first) == ["succeeded"]
+    audit_deletion.delete_audit(shelf.db, ALICE, shelf.artifacts, audit)
+    assert count(shelf.db, jobs) == 0
+    assert not shelf.has_bytes(sha256)
+
+
 def bring(shelf: Shelf, data: bytes, lifetime_s: float) -> uploads.Upload:
     with shelf.artifacts.open_draft() as draft:
         draft.write(data)
