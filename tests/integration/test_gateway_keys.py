@@ -131,6 +131,23 @@ def test_only_an_expired_key_is_told_from_others(gateway):
     assert len({(str(one.headers), one.get_data()) for one in answers.values()}) == 1
 
 
+def test_a_remembered_key_of_a_disabled_tenant_stores_nothing(gateway, monkeypatch):
+    monkeypatch.setattr("services.gateway.key_cache.CACHE_S", 600.0)
+    client = make_client(gateway.app, make_key(gateway.db, "acme"))
+    assert client.get("/v1/me").status_code == 200
+    tenants.disable_tenant(gateway.db, "acme", has_token=True)
+    for path, body in (
+        ("/v1/artifacts", {"data": b"a,b\n1,2\n", "content_type": "text/csv"}),
+        ("/v1/jobs", {"json": {"stage": "pretrain"}}),
+        ("/v1/webhooks", {"json": {"url": "https://example.com/", "events": ["job.failed"]}}),
+    ):
+        refused = client.post(path, **body)
+        assert (refused.status_code, path) == (409, path)
+        assert "disabled or deleted meanwhile" in refused.get_json()["detail"]
+    assert client.get("/v1/artifacts").get_json()["items"] == []
+    assert client.get("/v1/jobs").get_json()["items"] == []
+
+
 def test_a_use_is_noted(gateway):
     secret = make_key(gateway.db, "acme")
     key_id = find_id(gateway.db, secret)
