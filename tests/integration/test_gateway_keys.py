@@ -267,7 +267,8 @@ class TestLog:
         client.get(f"/v1/jobs/{job_id}")
         client.post("/v1/jobs?dry_run=true", json={"stage": "sleep"})
         client.post(f"/v1/jobs/{job_id}/cancel")
-        client.post("/v1/jobs?dry_run=true&dry_run=false", json={"stage": "sleep", "seed": 1})
+        twice = client.post("/v1/jobs?dry_run=true&dry_run=false", json={"stage": "sleep"})
+        assert (twice.status_code, twice.get_json()["field"]) == (422, "dry_run")
         client.post("/v1/jobs", data=b"{", content_type="application/json")
         reader = make_key(gateway.db, "acme", READ)
         make_client(gateway.app, reader).post(f"/v1/jobs/{job_id}/cancel")
@@ -279,11 +280,32 @@ class TestLog:
         assert [(e.actor, e.action, e.subject, e.status) for e in entries] == [
             (key_id, "POST /v1/jobs", job_id, 202),
             (key_id, "POST /v1/jobs/{job_id}/cancel", job_id, 202),
-            (key_id, "POST /v1/jobs", "", 200),  # it might not have been a dry run
             (key_id, "POST /v1/jobs", "", 400),
             (find_id(gateway.db, reader), "POST /v1/jobs/{job_id}/cancel", job_id, 403),
         ]
         assert "psst" not in str(entries)
+
+    def test_only_a_dry_run_is_left_out(self, gateway):
+        job = gateway.post()["id"]
+        for answer in ("1", "yes", "on", "TRUE"):  # as pydantic reads it
+            dry = gateway.http.post(f"/v1/jobs?dry_run={answer}", json={"stage": "sleep"})
+            assert dry.get_json()["dry_run"] is True
+        assert len(list_log(gateway)) == 1
+        sent = gateway.http.post("/v1/jobs?dry_run=no", json={"stage": "sleep", "seed": 1})
+        assert sent.status_code == 202
+        for path in (f"/v1/jobs/{job}/cancel", "/v1/keys", "/v1/tenants", "/v1/artifacts"):
+            refused = gateway.http.post(f"{path}?dry_run=true", json={})
+            assert (refused.status_code, refused.get_json()["field"]) == (422, "dry_run"), path
+        assert gateway.http.get(f"/v1/jobs/{job}").get_json()["state"] == "queued"
+        assert [e.status for e in list_log(gateway)] == [202, 202, 422, 422, 422, 422]
+
+    def test_a_parameter_of_another_route_hides_nothing(self, gateway):
+        upload = gateway.http.post("/v1/artifacts", data=b"a face").get_json()["sha256"]
+        assert gateway.http.delete(f"/v1/artifacts/{upload}?derived=0").status_code == 204
+        file = {"name": "own", "params": {"path": "x"}}
+        refused = gateway.http.post("/v1/datasets?derived=1", json={"name": "a", "dataset": file})
+        assert (refused.status_code, refused.get_json()["field"]) == (422, "derived")
+        assert [e.subject for e in list_log(gateway)] == [upload, upload, ""]
 
     def test_what_is_erased_is_not_in_it(self, gateway):
         upload = gateway.http.post("/v1/artifacts", data=b"a face").get_json()["sha256"]
