@@ -167,13 +167,13 @@ class AsgiBridge:
                 async with asyncio.timeout(timeout_s):
                     body = await _read_body(receive)
             except TimeoutError:
-                return self._reject(environ, 408, f"the body did not arrive within {timeout_s:g} s")
+                return await self._reject(environ, 408, f"the body did not arrive within {timeout_s:g} s")
             except EOFError:
-                return self._reject(
+                return await self._reject(
                     environ, 400, "the body is incomplete, or its chunks are malformed"
                 )
         if body is None:
-            return self._reject(environ, 413, f"the body is larger than {MAX_BODY_BYTES} bytes")
+            return await self._reject(environ, 413, f"the body is larger than {MAX_BODY_BYTES} bytes")
         set_body(environ, body)
         return None
 
@@ -193,11 +193,11 @@ class AsgiBridge:
                 if is_last:
                     break
         except TimeoutError:
-            answer = self._reject(
+            answer = await self._reject(
                 environ, 408, f"the next MiB of the upload did not arrive within {timeout_s:g} s"
             )
         except EOFError:
-            answer = self._reject(
+            answer = await self._reject(
                 environ,
                 400,
                 "the body is incomplete, or its chunks are malformed: nothing was kept",
@@ -244,9 +244,15 @@ class AsgiBridge:
                 else self._close_connection(self._app.make_response(rejection))
             )
 
-    def _reject(self, environ: Environ, status: int, detail: str) -> Response:
-        with self._app.request_context(environ):
-            return self._close_connection(make_problem(status, detail))
+    async def _reject(self, environ: Environ, status: int, detail: str) -> Response:
+        """The response to a request that did not arrive as it should. In a thread: whatever follows
+        a response may write to the job store."""
+
+        def make_rejection() -> Response:
+            with self._app.request_context(environ):
+                return self._close_connection(make_problem(status, detail))
+
+        return await self._run_in_thread(environ, make_rejection)
 
     def _close_connection(self, response: Any) -> Response:
         """Make the response end the connection: what follows on it may be the rest of the body."""

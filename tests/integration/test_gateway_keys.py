@@ -6,6 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -362,6 +363,25 @@ class TestLog:
         statuses = asyncio.run(post())
         assert statuses[:2] == [202, 201]
         assert [e.status for e in list_log(gateway)] == statuses
+
+    def test_it_is_never_written_on_the_event_loop(self, gateway, monkeypatch):
+        """Where a job store that is locked would stop all streams and probes."""
+        threads = []
+
+        def finish(*arguments: object) -> None:
+            threads.append(threading.current_thread())
+            finish_entry(*arguments)
+
+        async def post() -> list[int]:
+            async with gateway.serve() as client:
+                large = await client.post("/v1/jobs", content=b"x" * (2 << 20))
+                return [large.status_code]
+
+        finish_entry = access_log.finish_entry
+        monkeypatch.setattr(access_log, "finish_entry", finish)
+        assert asyncio.run(post()) == [413]
+        assert len(threads) == 1
+        assert threads[0] is not threading.current_thread()
 
 
 @pytest.mark.slow
