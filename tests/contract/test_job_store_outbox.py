@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import event, func, select, update
 
 from shared.errors import Conflict, FencedOut, NotFound
-from shared.jobs import attempts, control, outbox_reader, webhooks
+from shared.jobs import attempts, control, outbox_reader, webhook_events, webhooks
 from shared.jobs.database import Database
 from shared.jobs.metric_totals import load_totals
 from shared.jobs.outbox_reader import process_outbox
@@ -47,6 +49,19 @@ def _list_bodies(db: Database) -> list[dict[str, Any]]:
 
 def _list_events(db: Database) -> list[str]:
     return [body["type"] for body in _list_bodies(db)]
+
+
+@contextmanager
+def _count_statements(db: Database) -> Iterator[list[int]]:
+    """How many statements the job store gets meanwhile."""
+    count = [0]
+
+    def add_one(*_: Any) -> None:
+        count[0] += 1
+
+    event.listen(db.engine, "before_cursor_execute", add_one)
+    yield count
+    event.remove(db.engine, "before_cursor_execute", add_one)
 
 
 def _make_due(store: JobStore) -> None:
@@ -190,6 +205,26 @@ def test_an_audit_ends_once_with_its_last_job_and_again_after_a_retry(store: Job
     store.finish(store.claim_one())
     process_outbox(store.db)
     assert _list_events(store.db) == ["audit.failed", "audit.succeeded"]
+
+
+def test_a_job_of_many_audits_is_told_to_a_few_of_them_at_a_time(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    webhooks.add_webhook(store.db, ALICE, URL, EVENTS[:3])
+    shared = make_planned_job("shared")
+    ended = [store.submit_audit(shared)[0] for _ in range(7)]
+    store.submit_audit(shared, make_planned_job("runs on"))
+    process_outbox(store.db)
+    store.finish(store.claim_one())
+    monkeypatch.setattr(webhook_events, "MAX_SHARING_AUDITS", 3)
+    with _count_statements(store.db) as few:
+        assert process_outbox(store.db) == 1
+    assert 2 <= len(_list_bodies(store.db)) <= 3
+    with _count_statements(store.db) as many:
+        assert process_outbox(store.db) == 5
+    assert many[0] <= few[0]  # however many audits there are
+    assert process_outbox(store.db) == 0
+    assert sorted(body["data"]["id"] for body in _list_bodies(store.db)) == sorted(ended)
 
 
 def test_an_audit_has_ended_also_where_no_job_of_it_has_to_run(store: JobStore) -> None:
