@@ -138,10 +138,7 @@ class _ArchiveWriter:
     def _add_artifact(self, job: Job, artifact: Artifact, path: str) -> Iterator[bytes]:
         missing = None
         if artifact.sha256 not in self.paths:
-            if not self.models and artifact.role in MODEL_ROLES:
-                missing = LEFT_OUT
-            else:
-                missing = find_damage(self.deps, self.store, artifact)
+            missing = self._find_reason_to_omit(artifact)
             if missing is None:
                 chunks = self.deps.artifacts.stream(artifact.sha256, artifact.size)
                 yield from self._write(path, chunks, artifact.size, job.finished_at)
@@ -158,6 +155,14 @@ class _ArchiveWriter:
             "size": artifact.size,
         }
         self.rows.append(json.dumps(row))
+
+    def _find_reason_to_omit(self, artifact: Artifact) -> str | None:
+        if not self.models and artifact.role in MODEL_ROLES:
+            return LEFT_OUT
+        if artifact.expired_at is not None:
+            # some or all of its bytes may still be in the store, and nothing rebuilds it
+            return time.strftime("expired on %Y-%m-%d", time.gmtime(artifact.expired_at))
+        return find_damage(self.deps, self.store, artifact)
 
     def add_file(self, path: str, data: bytes, at: float | None = None) -> Iterator[bytes]:
         """Add a small file."""

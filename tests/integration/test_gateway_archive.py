@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from services.gateway.app import create_app
 from services.gateway.deps import GatewayDeps
 from shared.artifacts import ArtifactStore
 from shared.jobs import queries
+from shared.jobs.tables import artifacts
 from shared.roles import Role
 from tests.support.gateway import AUDIT, TENANT, AuthenticatedClient, GatewayInProcess, ManualWorker
 
@@ -123,6 +125,23 @@ def test_a_damaged_artifact_is_named_and_made_again(tmp_path: Path, how: str) ->
     assert not any(name.endswith("/base.safetensors") for name in archive.namelist())
     assert queries.get_job(archived.gateway.db, TENANT, row["job"]).state == "queued"
     assert len([r for r in index["artifacts"] if r["path"]]) == len(index["artifacts"]) - 1
+    archived.gateway.close()
+
+
+def test_what_has_expired_is_left_out_even_if_its_bytes_are_still_there(tmp_path: Path) -> None:
+    archived = Archived(tmp_path)
+    _, before = archived.get()
+    (row,) = (row for row in before["artifacts"] if row["stage"] == "pretrain")
+    with archived.gateway.db.write() as connection:
+        these = artifacts.c.sha256 == row["sha256"]
+        connection.execute(update(artifacts).where(these).values(expired_at=86_400.0))
+    archive, index = archived.get()
+    (expired,) = (one for one in index["artifacts"] if one["stage"] == "pretrain")
+    assert (expired["path"], expired["missing"]) == (None, "expired on 1970-01-02")
+    assert not any(name.endswith("/base.safetensors") for name in archive.namelist())
+    archived.find_file(row["sha256"]).unlink()
+    assert archived.get()[1] == index  # nothing rebuilds it
+    assert queries.get_job(archived.gateway.db, TENANT, row["job"]).state == "succeeded"
     archived.gateway.close()
 
 
