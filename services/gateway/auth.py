@@ -11,7 +11,7 @@ from __future__ import annotations
 import hmac
 from urllib.parse import quote
 
-from flask import Flask, Response, g, redirect, request
+from flask import Flask, Response, current_app, g, redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from services.gateway.credentials import get_token
@@ -31,6 +31,7 @@ SIGN_IN_PATH = "/sign-in"
 ASSETS_PREFIX = "/assets/"
 MAX_PUBLIC_BODY_BYTES = 16 << 10
 METRICS_PATH = "/metrics"
+ORIGIN_KEY = "PALIMPSEST_ORIGIN"  # in the app's configuration
 WRONG = "the key or token is not valid"
 EXPIRED = "the key has expired"
 MISSING = "send the header `Authorization: Bearer KEY`, or open the page with ?token=KEY"
@@ -98,7 +99,7 @@ class Authenticator:
             max_age=int(lifetime_s),
             httponly=True,
             samesite="Strict",
-            secure=request.is_secure,
+            secure=_get_origin().startswith("https:"),
             path="/",
         )
         return response
@@ -112,6 +113,7 @@ def is_public(path: str) -> bool:
 
 def install(app: Flask, settings: Settings, db: Database, authenticator: Authenticator) -> None:
     """Check before anything else happens who sends a request."""
+    app.config[ORIGIN_KEY] = settings.public_url
 
     @app.before_request
     def _authenticate() -> AnyResponse | None:
@@ -189,8 +191,15 @@ def is_same_origin() -> bool:
     this check, a page that another program serves on this host would be accepted."""
     origin = request.headers.get("Origin")
     if origin is not None:
-        return origin == request.host_url.rstrip("/")
+        return origin == _get_origin()
     return request.headers.get("Sec-Fetch-Site") in ("same-origin", "none")
+
+
+def _get_origin() -> str:
+    """The origin of our pages. The gateway speaks plain HTTP, so behind a proxy with TLS the request
+    does not say it."""
+    configured: str | None = current_app.config[ORIGIN_KEY]
+    return configured or request.host_url.rstrip("/")
 
 
 def _reject_key(key: Key | None) -> Response:

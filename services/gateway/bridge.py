@@ -167,13 +167,17 @@ class AsgiBridge:
                 async with asyncio.timeout(timeout_s):
                     body = await _read_body(receive)
             except TimeoutError:
-                return await self._reject(environ, 408, f"the body did not arrive within {timeout_s:g} s")
+                return await self._reject(
+                    environ, 408, f"the body did not arrive within {timeout_s:g} s"
+                )
             except EOFError:
                 return await self._reject(
                     environ, 400, "the body is incomplete, or its chunks are malformed"
                 )
         if body is None:
-            return await self._reject(environ, 413, f"the body is larger than {MAX_BODY_BYTES} bytes")
+            return await self._reject(
+                environ, 413, f"the body is larger than {MAX_BODY_BYTES} bytes"
+            )
         set_body(environ, body)
         return None
 

@@ -103,9 +103,7 @@ def _take_audits(connection: Connection, rows: Sequence[Row[Any]], tenants: set[
         others = select(
             literal(str(Kind.AUDIT_CHANGED)), audits.c.id, audits.c.tenant, literal(at, Double)
         ).where(audits.c.id.in_(linked), audits.c.id > taken[-1])
-        connection.execute(
-            insert(outbox).from_select(["kind", "subject", "tenant", "at"], others)
-        )
+        connection.execute(insert(outbox).from_select(["kind", "subject", "tenant", "at"], others))
     return sorted(changed.union(taken))
 
 
