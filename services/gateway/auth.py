@@ -34,6 +34,9 @@ METRICS_PATH = "/metrics"
 ORIGIN_KEY = "PALIMPSEST_ORIGIN"  # in the app's configuration
 WRONG = "the key or token is not valid"
 EXPIRED = "the key has expired"
+FOREIGN_LINK = (
+    "a link on another site cannot sign you in: paste it into the address bar, or sign in at /sign-in"
+)
 MISSING = "send the header `Authorization: Bearer KEY`, or open the page with ?token=KEY"
 
 
@@ -126,6 +129,9 @@ def install(app: Flask, settings: Settings, db: Database, authenticator: Authent
         if scheme.lower() == "bearer":
             return _accept(authenticator.check_secret(presented.strip(), address))
         if request.method == "GET" and "token" in request.args:
+            if request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site"):
+                # another site could sign its visitor in with a key of its own, and read what follows
+                return make_problem(403, FOREIGN_LINK)
             secret = request.args["token"]
             checked = authenticator.check_secret(secret, address)
             if isinstance(checked, Principal):

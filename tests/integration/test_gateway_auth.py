@@ -133,6 +133,15 @@ class TestBrowser:
         answer = gateway.app.test_client().get("/openapi/?token=x")
         assert (answer.status_code, "Set-Cookie" in answer.headers) == (401, False)
 
+    @pytest.mark.parametrize(
+        ("site", "status"),
+        [("cross-site", 403), ("same-site", 403), ("same-origin", 303), ("none", 303)],
+    )
+    def test_no_other_site_can_sign_its_visitor_in(self, gateway, site, status):
+        client = gateway.app.test_client()
+        answer = client.get(f"/?token={TOKEN}", headers={"Sec-Fetch-Site": site})
+        assert (answer.status_code, "Set-Cookie" in answer.headers) == (status, status == 303)
+
     def test_the_redirect_stays_here(self, gateway):
         answer = gateway.app.test_client().get(f"//evil.example/?token={TOKEN}")
         assert "evil" not in answer.headers.get("Location", "").removeprefix("/evil")
