@@ -34,9 +34,7 @@ METRICS_PATH = "/metrics"
 ORIGIN_KEY = "PALIMPSEST_ORIGIN"  # in the app's configuration
 WRONG = "the key or token is not valid"
 EXPIRED = "the key has expired"
-FOREIGN_LINK = (
-    "a link on another site cannot sign you in: paste it into the address bar, or sign in at /sign-in"
-)
+FOREIGN_LINK = "a link on another site cannot sign you in: paste it into the address bar, or sign in at /sign-in"
 MISSING = "send the header `Authorization: Bearer KEY`, or open the page with ?token=KEY"
 
 

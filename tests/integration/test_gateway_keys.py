@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pytest
 from services.gateway import key_cache, stream_poller
 from services.gateway.app import create_app
 from services.gateway.deps import GatewayDeps, StreamTiming
+from services.gateway.job_events import JobEvents
 from services.gateway.sessions import SESSION_COOKIE
 from shared.config import Settings
 from shared.errors import TransientError
@@ -196,9 +197,8 @@ class TestBrowser:
 
 
 class TestStream:
-    @pytest.mark.parametrize("how", ["revoked", "expired"])
-    def test_it_ends_with_its_key(self, tmp_path, monkeypatch, how):
-        monkeypatch.setattr(stream_poller, "KEY_CHECK_S", 0.0)
+    def follow(self, tmp_path: Path, end: Callable[[GatewayInProcess, str], None]) -> str:
+        """What a stream of a queued job had sent when it ended. Its key ends meanwhile."""
         made = GatewayInProcess(
             tmp_path, timing=StreamTiming(poll_s=0.02, heartbeat_s=0.1, max_duration_s=TIMEOUT_S)
         )
@@ -212,13 +212,46 @@ class TestStream:
                 )
                 await asyncio.sleep(0.2)
                 assert not following.done()
-                if how == "revoked":
-                    keys.revoke_key(made.db, find_id(made.db, secret), has_token=True)
-                else:
-                    end_key(made.db, secret)
+                end(made, secret)
                 return (await asyncio.wait_for(following, TIMEOUT_S)).text
 
-        assert asyncio.run(follow()).count("id: ") == 1  # the job is still queued
+        try:
+            return asyncio.run(follow())
+        finally:
+            made.close()
+
+    @staticmethod
+    def revoke(made: GatewayInProcess, secret: str) -> None:
+        keys.revoke_key(made.db, find_id(made.db, secret), has_token=True)
+
+    @pytest.mark.parametrize("how", ["revoked", "expired"])
+    def test_it_ends_with_its_key(self, tmp_path, monkeypatch, how):
+        monkeypatch.setattr(stream_poller, "KEY_CHECK_S", 0.0)
+        end = self.revoke if how == "revoked" else lambda made, secret: end_key(made.db, secret)
+        assert self.follow(tmp_path, end).count("id: ") == 1  # the job is still queued
+
+    def test_it_ends_with_its_key_even_if_no_news_can_be_read(self, tmp_path, monkeypatch):
+        def away(*_: object) -> None:
+            raise TransientError("the job store did not answer")
+
+        monkeypatch.setattr(stream_poller, "KEY_CHECK_S", 0.0)
+        monkeypatch.setattr(JobEvents, "fetch", away)
+        self.follow(tmp_path, self.revoke)
+
+    def test_a_key_that_was_accepted_from_memory_is_looked_up_at_once(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(stream_poller, "KEY_CHECK_S", 3600.0)
+        monkeypatch.setattr(key_cache, "CACHE_S", 3600.0)
+        made = GatewayInProcess(tmp_path, timing=StreamTiming(0.02, 0.1, TIMEOUT_S))
+        secret = make_key(made.db, "acme")
+        job = make_client(made.app, secret).post("/v1/jobs", json={"stage": "sleep"}).get_json()
+        self.revoke(made, secret)
+
+        async def follow() -> httpx.Response:
+            async with made.serve(secret) as client:
+                path = f"/v1/jobs/{job['id']}/events"
+                return await asyncio.wait_for(client.get(path, headers=SSE), TIMEOUT_S)
+
+        assert asyncio.run(follow()).status_code == 200  # and it has ended
         made.close()
 
 
