@@ -128,10 +128,14 @@ WRONG_CANCELS: list[tuple[Any, str]] = [
     ({"stage": "x" * 65}, "pattern"),
     ({"label": "a\u0007"}, "pattern"),
     ({"label": "=x"}, "pattern"),
-    ({"created_after": "yesterday"}, "no time"),
+    ({"created_after": "yesterday"}, "not a valid time"),
     ({"created_after": 1}, "as text"),
     ({"created_after": "2026-01-01T00:00:00"}, "no offset"),
-    ({"created_after": "2026-13-01T00:00:00Z"}, "no time"),
+    ({"created_after": "2026-13-01T00:00:00Z"}, "not a valid time"),
+    ({"created_before": "9999-12-31T23:59:59-14:00"}, "between the years"),
+    ({"created_before": "9999-12-31T23:59:59.999999Z"}, "between the years"),
+    ({"created_after": "0001-01-01T00:00:00+14:00"}, "between the years"),
+    ({"created_after": "1969-12-31T23:59:59Z"}, "between the years"),
     (
         {"created_after": "2026-01-02T00:00:00Z", "created_before": "2026-01-02T00:00:00+00:00"},
         "must be later than created_after",
@@ -143,7 +147,9 @@ WRONG_CANCELS: list[tuple[Any, str]] = [
 
 @pytest.mark.parametrize(("body", "words"), WRONG_CANCELS)
 def test_a_wrong_filter_cancels_nothing(gateway: GatewayInProcess, body: Any, words: str) -> None:
+    job = gateway.post()["id"]
     problem = ask(gateway, "POST", "/v1/jobs/cancel", 422, body)
+    assert ask(gateway, "GET", f"/v1/jobs/{job}", 200)["state"] == "queued"
     assert words in problem["detail"] + str(problem["errors"])
 
 
