@@ -66,6 +66,17 @@ def test_requests_beyond_the_quota_wait(gateway):
     assert gateway.http.get("/v1/jobs").status_code == 200
 
 
+def test_who_reads_the_metrics_uses_up_nobody_s_requests(tmp_path):
+    gateway = GatewayInProcess(tmp_path, metrics_token="of-prometheus")
+    limit(gateway, max_requests_per_minute=1)
+    for _ in range(3):
+        answer = make_client(gateway.app, "of-prometheus").get("/metrics")
+        assert (answer.status_code, "RateLimit" in answer.headers) == (200, False)
+    assert gateway.http.get("/metrics").status_code == 200
+    assert gateway.http.get("/metrics").status_code == 429  # the token has the tenant's quota
+    gateway.close()
+
+
 def test_a_request_with_a_body_counts_once(gateway):
     limit(gateway, max_requests_per_minute=100)
 
