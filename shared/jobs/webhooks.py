@@ -7,6 +7,7 @@ how that went, it is due again.
 from __future__ import annotations
 
 import base64
+import heapq
 import json
 import random
 import secrets
@@ -21,6 +22,7 @@ from sqlalchemy import Connection, Row, delete, func, insert, select, update
 from shared.errors import Conflict, NotFound
 from shared.jobs.database import Database
 from shared.jobs.job_insert import generate_id
+from shared.jobs.locks import lock_name
 from shared.jobs.mapping import to_json
 from shared.jobs.metric_totals import add_to_totals
 from shared.jobs.paging import Page, apply_page, split_page
@@ -30,7 +32,6 @@ from shared.jobs.webhook_events import TEST_EVENT, insert_deliveries, make_body
 MAX_WEBHOOKS = 10  # of one tenant
 SECRET_PREFIX = "whsec_"  # noqa: S105 - as the Standard Webhooks specification has it
 SECRET_BYTES = 32
-MAX_DUE_CONSIDERED = 500  # webhooks with something due, among which the next are chosen
 LEASE_S = 60.0  # for an attempt, which takes less
 # Pauses before the next attempt: from ten seconds, three times as long each time, to six hours. Twelve
 # attempts are spread over about 27 hours.
@@ -125,10 +126,18 @@ def delete_webhook(db: Database, tenant: str, webhook_id: str) -> None:
 
 
 def add_test_delivery(db: Database, tenant: str, webhook_id: str) -> str:
-    """Have an event of no meaning sent to a webhook; returns the delivery's id. Raises NotFound."""
+    """Have an event of no meaning sent to a webhook; returns the delivery's id. It takes the place of
+    an earlier one that is still pending. Raises NotFound."""
 
     def append(connection: Connection) -> str:
+        lock_name(db, connection, f"test of {webhook_id}")
         _require_own(connection, tenant, webhook_id)
+        pending_tests = (
+            (webhook_deliveries.c.webhook == webhook_id)
+            & (webhook_deliveries.c.event == TEST_EVENT)
+            & (webhook_deliveries.c.state == DeliveryState.PENDING)
+        )
+        connection.execute(delete(webhook_deliveries).where(pending_tests))
         now = float(connection.execute(select(db.now)).scalar_one())
         delivery_id = generate_id("msg")
         body = make_body(TEST_EVENT, now, webhook_id)
@@ -154,41 +163,53 @@ def list_deliveries(
 
 
 def claim_due_deliveries(
-    db: Database, limit: int, *, busy: Mapping[str, str] | None = None, per_tenant: int = 10_000
+    db: Database,
+    limit: int,
+    *,
+    busy: Mapping[str, str] | None = None,
+    per_tenant: int = 10_000,
+    turns: Mapping[str, int] | None = None,
 ) -> list[DueDelivery]:
-    """Take deliveries that are due, the longest overdue first: one of each webhook at most.
+    """Take deliveries that are due, one of each webhook at most. Tenants that are sent to at the
+    fewest webhooks come first, then those whose last turn was the longest ago, then what is the
+    longest overdue: the last alone would let tenants with slow receivers keep all others waiting.
 
     Args:
         busy: webhooks that are being sent to, of which none is taken, with their tenants.
         per_tenant: how many webhooks of one tenant may be sent to at once.
+        turns: the number of each tenant's last turn; of one that had none, no number.
     """
-    busy = busy or {}
+    busy, turns = busy or {}, turns or {}
     pending = (webhook_deliveries.c.webhook == webhooks.c.id) & (
         webhook_deliveries.c.state == DeliveryState.PENDING
     )
     due_at = select(func.min(webhook_deliveries.c.next_at)).where(pending).scalar_subquery()
     due = (
-        select(webhooks, due_at.label("due_at"))
+        select(webhooks.c.id, webhooks.c.tenant, due_at.label("due_at"))
         .where(due_at <= db.now, webhooks.c.id.not_in(list(busy)))
         .order_by("due_at", webhooks.c.id)
-        .limit(MAX_DUE_CONSIDERED)
     )
+    candidates: list[tuple[int, int, int, str]] = []
+    of_tenant = Counter(busy.values())
     with db.read() as connection:  # mostly there is nothing to write
-        hooks, of_tenant = [], Counter(busy.values())
-        for hook in connection.execute(due):
+        for place, hook in enumerate(connection.execute(due)):
+            if of_tenant[hook.tenant] < per_tenant:
+                last_turn = turns.get(hook.tenant, -1)
+                candidates.append((of_tenant[hook.tenant], last_turn, place, hook.id))
             of_tenant[hook.tenant] += 1
-            if of_tenant[hook.tenant] <= per_tenant:
-                hooks.append(hook)
-    if not hooks:
+    if not candidates:
         return []
-    return db.run_transaction(lambda c: _claim_next_of_each(db, c, hooks[:limit]))
+    chosen = [hook_id for *_, hook_id in heapq.nsmallest(limit, candidates)]
+    return db.run_transaction(lambda c: _claim_next_of_each(db, c, chosen))
 
 
 def _claim_next_of_each(
-    db: Database, connection: Connection, hooks: Sequence[Row[Any]]
+    db: Database, connection: Connection, hook_ids: Sequence[str]
 ) -> list[DueDelivery]:
     claimed = []
-    for hook in hooks:
+    query = select(webhooks).where(webhooks.c.id.in_(hook_ids))
+    hooks = {hook.id: hook for hook in connection.execute(query)}
+    for hook in (hooks[hook_id] for hook_id in hook_ids if hook_id in hooks):
         still_due = (
             (webhook_deliveries.c.webhook == hook.id)
             & (webhook_deliveries.c.state == DeliveryState.PENDING)

@@ -128,7 +128,7 @@ def delete_webhook(path: WebhookPath) -> Response:
 
 @routes.post("/webhooks/<webhook_id>/test", responses={202: TestDelivery, **document_errors(404)})
 def test_webhook(path: WebhookPath) -> Response:
-    """Send a test event, `webhook.test`."""
+    """Send a test event, `webhook.test`. It replaces an earlier one that is still pending."""
     webhook_id = path.valid_id
     delivery_id = current_store().add_test_delivery(webhook_id)
     return respond_accepted({"id": delivery_id}, f"/v1/webhooks/{webhook_id}/deliveries")
