@@ -98,6 +98,7 @@ def add_webhook(
     secret = SECRET_PREFIX + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
 
     def store(connection: Connection) -> Row[Any]:
+        lock_name(db, connection, f"webhooks of {tenant}")
         mine = select(func.count()).select_from(webhooks).where(webhooks.c.tenant == tenant)
         if connection.execute(mine).scalar_one() >= MAX_WEBHOOKS:
             raise Conflict(f"you already have {MAX_WEBHOOKS} webhooks: delete one first")

@@ -377,6 +377,14 @@ def test_a_test_that_is_still_pending_is_replaced(store: JobStore) -> None:
     assert len(webhooks.list_deliveries(store.db, ALICE, hook.id).items) == 3
 
 
+def test_no_race_adds_more_webhooks_than_a_tenant_may_have(store: JobStore) -> None:
+    for _ in range(webhooks.MAX_WEBHOOKS - 1):
+        webhooks.add_webhook(store.db, ALICE, URL, EVENTS)
+    answers = run_together(*[lambda: webhooks.add_webhook(store.db, ALICE, URL, EVENTS)] * 6)
+    assert sum(isinstance(answer, Conflict) for answer in answers) == 5
+    assert len(webhooks.list_webhooks(store.db, ALICE)) == webhooks.MAX_WEBHOOKS
+
+
 def test_two_senders_never_hold_one_delivery(store: JobStore) -> None:
     hook, _ = webhooks.add_webhook(store.db, ALICE, URL, EVENTS)
     _add_deliveries(store, hook.id, 6)
