@@ -83,7 +83,12 @@ class WebhookSender:
             self._turns[due.tenant] = self._turn_count
             with self._lock:
                 self._busy[due.webhook] = due.tenant
-            threading.Thread(target=self._attempt, args=(due,), daemon=True).start()
+            try:
+                threading.Thread(target=self._attempt, args=(due,), daemon=True).start()
+            except RuntimeError:  # no more threads: it is due again after its lease
+                with self._lock:
+                    del self._busy[due.webhook]
+                raise
         return len(claimed)
 
     def _attempt(self, due: DueDelivery) -> None:
