@@ -39,7 +39,7 @@ def append_deliveries(db: Database, connection: Connection, rows: Sequence[Row[A
     endings = [
         (row.tenant, f"job.{row.state}", row.subject, row.seq, row.at)
         for row in rows
-        if row.kind == Kind.JOB_ENDED
+        if row.kind == Kind.JOB_ENDED and row.subject is not None  # None: it is deleted
     ]
     if any(event in AUDIT_EVENTS for _, events in wanting for event in events):
         tenants = {hook.tenant for hook, _ in wanting}
@@ -89,7 +89,7 @@ def make_body(event: str, at: float, subject: str) -> str:
 def _take_audits(connection: Connection, rows: Sequence[Row[Any]], tenants: set[str]) -> list[str]:
     """The audits that these rows may have ended, so many that the transaction stays short: any number
     of audits may share a job. The others go back to the outbox."""
-    changed = {r.subject for r in rows if r.kind == Kind.AUDIT_CHANGED}
+    changed = {r.subject for r in rows if r.kind == Kind.AUDIT_CHANGED and r.subject is not None}
     ended_jobs = [r.subject for r in rows if r.kind == Kind.JOB_ENDED and r.tenant in tenants]
     linked = (
         select(audit_jobs.c.audit)

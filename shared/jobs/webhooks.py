@@ -17,16 +17,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, exists, func, insert, select, update
 
 from shared.errors import Conflict, NotFound
+from shared.jobs.bulk_delete import delete_rows, select_rows
 from shared.jobs.database import Database
 from shared.jobs.job_insert import generate_id
 from shared.jobs.locks import lock_name
 from shared.jobs.mapping import to_json
 from shared.jobs.metric_totals import add_to_totals
 from shared.jobs.paging import Page, apply_page, split_page
-from shared.jobs.tables import webhook_deliveries, webhooks
+from shared.jobs.tables import audits, jobs, outbox, webhook_deliveries, webhooks
 from shared.jobs.webhook_events import TEST_EVENT, insert_deliveries, make_body
 
 MAX_WEBHOOKS = 10  # of one tenant
@@ -280,6 +281,28 @@ def delete_ended_deliveries(db: Database, limit: int = 1000) -> int:
         statement = delete(webhook_deliveries).where(webhook_deliveries.c.id.in_(ids))
         db.run_transaction(lambda c: c.execute(statement))
     return len(ids)
+
+
+def forget_deleted(connection: Connection, tenant: str) -> None:
+    """Remove what names jobs and audits of a tenant that are deleted: deliveries, sent or not, and
+    the ids in the outbox, whose rows are still counted. For the transaction that deletes them."""
+    is_job = exists().where(jobs.c.id == outbox.c.subject)
+    is_audit = exists().where(audits.c.id == outbox.c.subject, ~audits.c.deleting)
+    untold = (outbox.c.tenant == tenant, outbox.c.subject.is_not(None), ~is_job, ~is_audit)
+    # First: whoever reads one of these rows has locked it, and may be writing deliveries.
+    connection.execute(update(outbox).where(*untold).values(subject=None))
+    query = (
+        select(webhook_deliveries.c.id, webhook_deliveries.c.body)
+        .join(webhooks, webhooks.c.id == webhook_deliveries.c.webhook)
+        .where(webhooks.c.tenant == tenant, webhook_deliveries.c.event != TEST_EVENT)
+    )
+    subjects = {row.id: json.loads(row.body)["data"]["id"] for row in connection.execute(query)}
+    named = set(subjects.values())
+    kept = select_rows(connection, (jobs.c.id,), jobs.c.id, named)
+    kept += select_rows(connection, (audits.c.id,), audits.c.id, named, ~audits.c.deleting)
+    existing = {row.id for row in kept}
+    gone = [delivery for delivery, subject in subjects.items() if subject not in existing]
+    delete_rows(connection, webhook_deliveries, webhook_deliveries.c.id, gone)
 
 
 def _require_own(connection: Connection, tenant: str, webhook_id: str) -> None:

@@ -24,7 +24,7 @@ from shared.errors import TransientError
 from shared.jobs import access_log, keys, tenants
 from shared.jobs.access_log import Entry
 from shared.jobs.keys import ADMIN, READ, SCOPES, SUBMIT
-from tests.support.gateway import TENANT, TOKEN, GatewayInProcess, GatewayProcess
+from tests.support.gateway import AUDIT, TENANT, TOKEN, GatewayInProcess, GatewayProcess
 from tests.support.keys import end_key, find_id, make_client, make_key
 from tests.support.waiting import TIMEOUT_S, wait_for
 
@@ -356,6 +356,13 @@ class TestLog:
         assert not {upload, job_id} & set(str(entries).split("'"))
         for file in gateway.db.file.parent.iterdir():
             assert upload.encode() not in file.read_bytes(), file.name
+
+    def test_a_deleted_audit_is_not_in_it(self, gateway):
+        audit = gateway.http.post("/v1/audits", json=AUDIT).get_json()["id"]
+        job = gateway.http.get(f"/v1/jobs?audit={audit}").get_json()["items"][0]["id"]
+        gateway.http.post(f"/v1/jobs/{job}/cancel")
+        gateway.http.delete(f"/v1/audits/{audit}?cancel=true")
+        assert [e.subject for e in list_log(gateway)] == ["", "", ""]
 
     def test_what_is_deleted_alone_stays_in_it(self, gateway):
         upload = gateway.http.post("/v1/artifacts", data=b"a face").get_json()["sha256"]
