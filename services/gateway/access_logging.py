@@ -18,7 +18,7 @@ ENTRY_KEY = "palimpsest.access_log"  # in the WSGI environ: the entry of this re
 SUBJECT_KEY = "palimpsest.subject"
 # Ids are noted at once. Digests and names only once it is known that they stay: even a row that is
 # changed leaves what it had in the database's files, and what is erased must be in none.
-IDS = frozenset({"job_id", "audit_id", "key_id"})
+IDS = frozenset({"job_id", "audit_id", "key_id", "webhook_id"})
 
 
 def set_subject(subject: str) -> None:

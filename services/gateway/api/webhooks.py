@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from flask import Response, jsonify
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.gateway.access_logging import set_subject
 from services.gateway.api._blueprint import PageQuery, make_blueprint
 from services.gateway.deps import current_gateway, current_store
 from services.gateway.problems import document_errors
@@ -107,6 +108,7 @@ def post_webhook(body: WebhookBody) -> Response:
     allowed = parse_networks(current_gateway().deps.settings.webhook_allow)
     parse_webhook_url(body.url, allowed)
     webhook, secret = current_store().add_webhook(body.url, body.events)
+    set_subject(webhook.id)
     response = jsonify({**serialize_webhook(webhook), "secret": secret})
     response.status_code = 201
     response.headers["Cache-Control"] = "no-store"
