@@ -9,8 +9,10 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from sqlalchemy import delete
 
 from shared.jobs import queries
+from shared.jobs.tables import workers
 from tests.support.gateway import AUDIT, AUDIT_JOB_COUNT, TENANT, TOKEN, GatewayInProcess
 
 NO_AUDIT = "aud_" + "0" * 20
@@ -66,6 +68,18 @@ def test_a_worker_is_drained_and_undrained(fresh: GatewayInProcess) -> None:
         "job": None,
     }
     assert worker.try_claim() is not None
+
+
+def test_a_drained_worker_that_is_not_there_is_drained_all_the_same(
+    fresh: GatewayInProcess,
+) -> None:
+    fresh.make_worker()
+    before = ask(fresh, "POST", "/v1/workers/hand/drain", 200)
+    with fresh.db.write() as connection:  # as an hour after it was last seen
+        connection.execute(delete(workers))
+    gone = ask(fresh, "POST", "/v1/workers/hand/drain", 200)
+    assert (gone["live"], gone["drain"], gone["drained_at"]) == (False, True, before["drained_at"])
+    assert ask(fresh, "POST", "/v1/workers/hand/undrain", 200)["drained_at"] is None
 
 
 @pytest.mark.parametrize("name", ["nobody", "a\0b", "x" * 300, "\ud800", "hand/"])

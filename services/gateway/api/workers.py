@@ -158,8 +158,12 @@ def undrain_worker(path: WorkerPath) -> Response:
 
 
 def _respond_worker(worker_id: str) -> Response:
-    drain = DrainView(id=worker_id, live=False, drain=False, drained_at=None, job=None)
-    for worker in worker_registry.list_workers(current_gateway().deps.db):
+    db = current_gateway().deps.db
+    drained_at = format_rfc3339(worker_drains.find_drained_at(db, worker_id))
+    drain = DrainView(
+        id=worker_id, live=False, drain=drained_at is not None, drained_at=drained_at, job=None
+    )
+    for worker in worker_registry.list_workers(db):
         if worker.id == worker_id:
             seen = serialize_worker(worker)
             drain = DrainView(**{name: seen[name] for name in DrainView.model_fields})
