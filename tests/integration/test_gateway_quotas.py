@@ -4,7 +4,9 @@ nobody else anything."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import base64
+import hashlib
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +115,31 @@ def test_bytes_beyond_the_quota_are_refused(gateway):
     assert http.post("/v1/artifacts", data=b"123456").status_code == 200  # it is there
     other = make_client(gateway.app, make_key(gateway.db, "acme"))
     assert other.post("/v1/artifacts", data=b"1234567").status_code == 201
+
+
+def test_bytes_beyond_the_quota_are_refused_before_they_come(gateway):
+    limit(gateway, max_artifact_bytes=100_000)
+    received = 0
+
+    async def send() -> AsyncIterator[bytes]:
+        nonlocal received
+        for _ in range(10):
+            received += 50_000
+            yield b"x" * 50_000
+
+    async def post(content: Any, **headers: str) -> int:
+        async with gateway.serve() as client:
+            return (
+                await client.post("/v1/artifacts", content=content, headers=headers)
+            ).status_code
+
+    assert asyncio.run(post(send(), **{"Content-Length": "500000"})) == 507
+    assert received == 0
+    digest = base64.b64encode(hashlib.sha256(b"123").digest()).decode()
+    header = {"Content-Digest": f"sha-256=:{digest}:"}
+    assert asyncio.run(post(b"123", **header)) == 201
+    limit(gateway, max_artifact_bytes=3)
+    assert asyncio.run(post(b"123", **header)) == 200  # what is there takes no more room
 
 
 def test_event_streams_beyond_the_quota_are_refused(gateway):
