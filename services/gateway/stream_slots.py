@@ -40,7 +40,7 @@ class StreamSlots:
             taken = self._taken.get(tenant, 0)
             if quota is not None and taken >= quota:
                 raise QuotaReached(
-                    f"you already have {quota} open event streams, which is your limit: {advice}"
+                    f"event streams you have open: {taken}, which is your limit: {advice}"
                 )
             if sum(self._taken.values()) >= self._limit:
                 raise TransientError(

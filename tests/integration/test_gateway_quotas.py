@@ -158,4 +158,4 @@ def test_event_streams_beyond_the_quota_are_refused(gateway):
 
     first, second, page = asyncio.run(follow_twice())
     assert (first, second["status"], page) == (200, 429, 200)
-    assert "already have 1 open event streams" in second["detail"]
+    assert "event streams you have open: 1" in second["detail"]

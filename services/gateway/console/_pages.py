@@ -14,13 +14,23 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from services.gateway.console import words
 from services.gateway.console.form_tokens import FIELD, make_form_token
 from shared import VERSION
+from shared.jobs.keys import ADMIN, READ
 from shared.reporting.page import TEMPLATES as REPORT_TEMPLATES
 
 FOLDER = Path(__file__).parent
 STATIC = FOLDER / "static"
 # Files of the report that pages use too: its colours, so that both look the same.
 SHARED_FILES = {"theme.css": REPORT_TEMPLATES / "theme.css"}
-NAV = (("/audits", "Audits"), ("/openapi/", "API"))  # beside the home page
+# Beside the home page: address, name, and the scope without which it is not offered.
+NAV = (
+    ("/audits", "Audits", READ),
+    ("/jobs", "Jobs", READ),
+    ("/models", "Models", READ),
+    ("/datasets", "Data sets", READ),
+    ("/artifacts", "Files", READ),
+    ("/keys", "Keys", ADMIN),
+    ("/openapi/", "API", READ),
+)
 THEME_COOKIE = "palimpsest_theme"
 THEMES = ("light", "dark")
 POLICY = (

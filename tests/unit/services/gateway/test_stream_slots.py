@@ -21,7 +21,7 @@ def test_a_slot_is_given_back_once():
 def test_a_tenant_takes_no_more_than_it_may():
     slots = StreamSlots(10)
     first = slots.take("alice", 1)
-    with pytest.raises(QuotaReached, match="at most 1"):
+    with pytest.raises(QuotaReached, match="you have open: 1, which is your limit"):
         slots.take("alice", 1)
     slots.take("bob", 1)
     first.release()
