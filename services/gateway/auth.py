@@ -29,7 +29,7 @@ from shared.jobs.tenant_store import TenantStore
 PUBLIC_PATHS = frozenset({"/livez", "/readyz"})  # the probes
 SIGN_IN_PATH = "/sign-in"
 ASSETS_PREFIX = "/assets/"
-MAX_PUBLIC_BODY_BYTES = 16 << 10
+MAX_PUBLIC_BODY_BYTES = 16 << 10  # read before it is known who sends them
 METRICS_PATH = "/metrics"
 ORIGIN_KEY = "PALIMPSEST_ORIGIN"  # in the app's configuration
 WRONG = "the key or token is not valid"

@@ -22,7 +22,7 @@ from typing import Any, TypeVar, cast
 from flask import Flask, request
 from werkzeug.wrappers import Response
 
-from services.gateway.auth import PUBLIC_PATHS
+from services.gateway.auth import MAX_PUBLIC_BODY_BYTES, PUBLIC_PATHS
 from services.gateway.deps import (
     EXTENSION_KEY,
     UPLOAD_KEY,
@@ -51,7 +51,6 @@ Wsgi = Callable[..., Iterable[bytes]]
 
 # bodies of other methods have no meaning and are not read
 METHODS_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
-MAX_UNAUTHENTICATED_BYTES = 16 << 10  # of a body, read before the token is checked
 MAX_BUFFERED_BYTES = 256 << 10  # of a response, read in one go
 PIECE_BYTES = 1 << 20  # of an upload, written in one go
 PROBE_THREADS = 2
@@ -157,7 +156,7 @@ class AsgiBridge:
         with a token."""
         timeout_s, length = self._deps.settings.body_timeout_s, environ.get("CONTENT_LENGTH", "")
         size = int(length) if length.isdecimal() else None
-        if size is None or size > MAX_UNAUTHENTICATED_BYTES:
+        if size is None or size > MAX_PUBLIC_BODY_BYTES:
             rejection = await self._run_in_thread(environ, self._check_token, environ)
             if rejection is not None:
                 return rejection

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -11,7 +11,9 @@ from urllib.parse import quote
 import pytest
 from sqlalchemy import delete
 
-from shared.jobs import queries
+from shared.jobs import monitoring, queries, stage_pauses
+from shared.jobs.database import Database
+from shared.jobs.monitoring import StageProgress
 from shared.jobs.tables import workers
 from tests.support.gateway import AUDIT, AUDIT_JOB_COUNT, TENANT, TOKEN, GatewayInProcess
 
@@ -101,6 +103,25 @@ def test_a_paused_stage_is_shown_and_not_claimed(fresh: GatewayInProcess) -> Non
     assert worker.try_claim() is None
     assert ask(fresh, "POST", "/v1/queues/sleep/resume", 200)["paused_at"] is None
     assert worker.try_claim() is not None
+
+
+def test_a_pause_reads_the_progress_of_its_stage_only(
+    fresh: GatewayInProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+    read_progress = monitoring.read_progress
+
+    def read(db: Database, stages: Sequence[str]) -> dict[str, StageProgress]:
+        asked.append(list(stages))
+        return read_progress(db, stages)
+
+    monkeypatch.setattr(monitoring, "read_progress", read)
+    ask(fresh, "POST", "/v1/queues/sleep/pause", 200)
+    assert asked == [["sleep"]]
+    stage_pauses.pause_stage(fresh.db, "gone")  # known by this alone
+    resumed = ask(fresh, "POST", "/v1/queues/gone/resume", 200)
+    assert (resumed["stage"], resumed["counts"], resumed["paused_at"]) == ("gone", {}, None)
+    ask(fresh, "POST", "/v1/queues/gone/pause", 404)
 
 
 def test_priority_of_a_job_and_of_an_audit(fresh: GatewayInProcess) -> None:
