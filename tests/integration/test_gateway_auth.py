@@ -133,6 +133,11 @@ class TestBrowser:
         answer = gateway.app.test_client().get("/openapi/?token=x")
         assert (answer.status_code, "Set-Cookie" in answer.headers) == (401, False)
 
+    def test_the_form_to_sign_in_does_not_lead_back_to_a_wrong_token(self, gateway):
+        client = gateway.app.test_client()
+        asked = client.get("/?token=wrong&page=1", headers={"Accept": "text/html"})
+        assert (asked.status_code, asked.location) == (303, "/sign-in?next=%2F%3Fpage%3D1")
+
     @pytest.mark.parametrize(
         ("site", "status"),
         [("cross-site", 403), ("same-site", 403), ("same-origin", 303), ("none", 303)],
