@@ -117,9 +117,11 @@ def _list_ended_audits(
         is_live = exists().where(job_of_audit, jobs.c.state.in_(LIVE))
         query = select(audits).where(audits.c.id.in_(batch), audits.c.tenant.in_(tenants))
         over = query.where(audits.c.cancelled_at.is_not(None) | ~is_live)
-        found = connection.execute(over.order_by(audits.c.id)).all()
-        last_ends = _find_last_ends(connection, [a.id for a in found if a.cancelled_at is None])
-        for audit in found:
+        ended_audits = connection.execute(over.order_by(audits.c.id)).all()
+        last_ends = _find_last_ends(
+            connection, [a.id for a in ended_audits if a.cancelled_at is None]
+        )
+        for audit in ended_audits:
             if audit.cancelled_at is not None:
                 at = float(audit.cancelled_at)
                 ended.append((audit.tenant, "audit.cancelled", audit.id, "cancelled", at))

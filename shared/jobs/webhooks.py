@@ -201,8 +201,8 @@ def claim_due_deliveries(
             of_tenant[hook.tenant] += 1
     if not candidates:
         return []
-    chosen = [hook_id for *_, hook_id in heapq.nsmallest(limit, candidates)]
-    return db.run_transaction(lambda c: _claim_next_of_each(db, c, chosen))
+    next_ids = [hook_id for *_, hook_id in heapq.nsmallest(limit, candidates)]
+    return db.run_transaction(lambda c: _claim_next_of_each(db, c, next_ids))
 
 
 def _claim_next_of_each(

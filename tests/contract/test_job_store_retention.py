@@ -319,6 +319,7 @@ def test_a_deleted_audit_and_its_jobs_are_named_nowhere(shelf: Shelf) -> None:
 
 
 def test_a_running_audit_is_cancelled_and_goes_when_its_jobs_have_ended(shelf: Shelf) -> None:
+    webhooks.add_webhook(shelf.db, ALICE, "https://receiver.example/", EVENTS)
     common, _, first = shelf.submit("common", "one")
     claim = shelf.jobs.claim_one()
     done = audit_deletion.delete_audit(shelf.db, ALICE, shelf.artifacts, first, cancel=True)
@@ -328,8 +329,13 @@ def test_a_running_audit_is_cancelled_and_goes_when_its_jobs_have_ended(shelf: S
     shelf.collect_on(0)
     assert count(shelf.db, erasures) == 1
     attempts.cancel_attempt(shelf.db, common, claim.fence)
+    process_outbox(shelf.db)
+    with shelf.db.read() as connection:
+        bodies = list(connection.execute(select(webhook_deliveries.c.body)).scalars())
+    assert not [body for body in bodies if first in body]  # nobody is told of it any more
     shelf.collect_on(0)
     assert count(shelf.db, jobs) == 0
+    assert count(shelf.db, webhook_deliveries) == 0
 
 
 def test_what_was_referred_to_is_found_in_the_next_walk(shelf: Shelf) -> None:
