@@ -29,6 +29,8 @@ from shared.jobs.tenant_store import TenantStore
 PUBLIC_PATHS = frozenset({"/livez", "/readyz"})  # the probes
 SIGN_IN_PATH = "/sign-in"
 ASSETS_PREFIX = "/assets/"
+# bodies of other methods have no meaning and are not read
+METHODS_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 MAX_PUBLIC_BODY_BYTES = 16 << 10  # read before it is known who sends them
 METRICS_PATH = "/metrics"
 ORIGIN_KEY = "PALIMPSEST_ORIGIN"  # in the app's configuration
@@ -167,7 +169,7 @@ def install_scopes(app: Flask) -> None:
 
 def _refuse_large_body() -> Response | None:
     """Who has no key sends no large body."""
-    is_bounded = request.method in READ_METHODS or request.content_length is not None
+    is_bounded = request.method not in METHODS_WITH_BODY or request.content_length is not None
     if is_bounded and (request.content_length or 0) <= MAX_PUBLIC_BODY_BYTES:
         return None
     return make_problem(413, f"send at most {MAX_PUBLIC_BODY_BYTES} bytes, with a Content-Length")

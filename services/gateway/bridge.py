@@ -22,7 +22,7 @@ from typing import Any, TypeVar, cast
 from flask import Flask, request
 from werkzeug.wrappers import Response
 
-from services.gateway.auth import MAX_PUBLIC_BODY_BYTES, PUBLIC_PATHS
+from services.gateway.auth import MAX_PUBLIC_BODY_BYTES, METHODS_WITH_BODY, PUBLIC_PATHS
 from services.gateway.deps import (
     EXTENSION_KEY,
     UPLOAD_KEY,
@@ -49,8 +49,6 @@ Send = Callable[[Message], Awaitable[None]]
 Environ = dict[str, Any]
 Wsgi = Callable[..., Iterable[bytes]]
 
-# bodies of other methods have no meaning and are not read
-METHODS_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 MAX_BUFFERED_BYTES = 256 << 10  # of a response, read in one go
 PIECE_BYTES = 1 << 20  # of an upload, written in one go
 PROBE_THREADS = 2
