@@ -17,6 +17,7 @@ from sqlalchemy import Connection, delete, exists, select, update
 from shared.artifacts import ArtifactStore
 from shared.errors import Conflict, NotFound
 from shared.failpoints import failpoint
+from shared.jobs.access_log import hide_deleted
 from shared.jobs.bulk_delete import delete_rows
 from shared.jobs.bulk_insert import insert_rows
 from shared.jobs.control import cancel_audit
@@ -30,6 +31,7 @@ from shared.jobs.removal import (
 )
 from shared.jobs.states import LIVE, Stop
 from shared.jobs.tables import audit_jobs, audits, idempotency, jobs
+from shared.jobs.webhooks import forget_deleted
 
 BATCH = 200  # jobs that one transaction unlinks, or fewer that have many events
 SHOWN = 5  # live jobs that a message names
@@ -77,6 +79,7 @@ def delete_audit(
             _require_ended(connection, audit_id)
         connection.execute(update(audits).where(audits.c.id == audit_id).values(deleting=True))
         _remove_answers(connection, tenant, audit_id)
+        _forget(connection, tenant)
         note_erasure(db, connection, audit_id)
         failpoint("audit_deletion.before_commit")
 
@@ -140,6 +143,7 @@ def _remove_batch(db: Database, connection: Connection, audit_id: str) -> _Step:
     is_over = not connection.execute(select(left)).scalar_one()
     if is_over:
         connection.execute(delete(audits).where(audits.c.id == audit_id))
+        _forget(connection, audit.tenant)
     return _Step(removed, len(batch), is_over)
 
 
@@ -148,6 +152,12 @@ def _remove_answers(connection: Connection, tenant: str, audit_id: str) -> None:
     goes by its age has gone before it (`shared.jobs.retention`)."""
     names_it = (idempotency.c.tenant == tenant) & idempotency.c.answer.contains(audit_id)
     connection.execute(delete(idempotency).where(names_it))
+
+
+def _forget(connection: Connection, tenant: str) -> None:
+    """What else names the audit, and those of its jobs that are gone."""
+    hide_deleted(connection, tenant)
+    forget_deleted(connection, tenant)
 
 
 def _require_ended(connection: Connection, audit_id: str) -> None:

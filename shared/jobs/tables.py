@@ -454,7 +454,7 @@ outbox = Table(
         autoincrement=True,
     ),
     Column("kind", String(16), nullable=False),  # a `shared.jobs.outbox.Kind`
-    Column("subject", String(40)),  # of a job or an audit, its id
+    Column("subject", String(40)),  # of a job or an audit, its id, unless that was deleted
     Column("seq", Integer),  # of the job's event
     Column("tenant", String(64), nullable=False),
     Column("stage", String(40)),

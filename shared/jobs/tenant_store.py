@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Concatenate, ParamSpec, TypeVar
 
 from shared.jobs import (
+    artifact_room,
     audit_annotations,
     audit_deletion,
     audit_retry,
@@ -107,6 +108,7 @@ class TenantStore:
     cancel_jobs = _bind(bulk_cancel.cancel_jobs)
 
     has_artifact = _bind(uploads.has_artifact)
+    check_room = _bind(artifact_room.check_room)
     measure_uploads = _bind(uploads.measure_uploads)
     record_upload = _bind_new(uploads.record_upload)
     list_uploads = _bind(uploads.list_uploads)

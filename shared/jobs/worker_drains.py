@@ -71,6 +71,13 @@ def is_drained(db: Database, worker: str) -> bool:
         return connection.execute(query).first() is not None
 
 
+def find_drained_at(db: Database, worker: str) -> float | None:
+    """When an operator has drained a worker, running or not; None: none has."""
+    query = select(drained_workers.c.drained_at).where(drained_workers.c.id == worker)
+    with db.read() as connection:
+        return connection.execute(query).scalar_one_or_none()
+
+
 def _is_marked(connection: Connection, worker: str) -> bool:
     query = select(drained_workers.c.id).where(drained_workers.c.id == worker)
     return connection.execute(query).first() is not None

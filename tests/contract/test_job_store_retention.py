@@ -26,10 +26,13 @@ from shared.jobs import (
     repair,
     submit,
     uploads,
+    webhooks,
     worker_registry,
 )
 from shared.jobs.collector import RESTART_S
 from shared.jobs.database import Database
+from shared.jobs.metric_totals import load_totals
+from shared.jobs.outbox_reader import process_outbox
 from shared.jobs.records import Input
 from shared.jobs.retention import DAY_S, Retention
 from shared.jobs.submit import IdempotencyKey
@@ -43,7 +46,9 @@ from shared.jobs.tables import (
     job_inputs,
     jobs,
     plugin_sets,
+    webhook_deliveries,
 )
+from shared.jobs.webhook_events import EVENTS
 from tests.support.job_store import ALICE, BOB, JobStore, make_planned_job
 from tests.support.migrated import open_in_memory
 from tests.support.retention import Shelf
@@ -474,7 +479,39 @@ def test_an_audit_is_deleted_with_what_is_not_shared(shelf: Shelf) -> None:
     assert not any(shelf.has_bytes(d) for d in digests)
 
 
+def test_a_deleted_audit_and_its_jobs_are_named_nowhere(shelf: Shelf) -> None:
+    webhooks.add_webhook(shelf.db, ALICE, "https://receiver.example/", EVENTS)
+    hook, _ = webhooks.add_webhook(shelf.db, ALICE, "https://receiver.example/", EVENTS)
+    webhooks.add_test_delivery(shelf.db, ALICE, hook.id)
+    common, kept_audit = shelf.submit("common")
+    _, one, two, first = shelf.submit("common", "one", "two")
+    shelf.run()
+    shelf.run()
+    process_outbox(shelf.db)
+    shelf.run()  # and this end is still to be told
+    entries = [
+        access_log.begin_entry(shelf.db, tenant, "token", "POST /v1/somewhere", subject)
+        for subject in (first, one, two, common, kept_audit)
+        for tenant in (ALICE, BOB)
+    ]
+    audit_deletion.delete_audit(shelf.db, ALICE, shelf.artifacts, first)
+    assert process_outbox(shelf.db) > 0
+    with shelf.db.read() as connection:
+        bodies = list(connection.execute(select(webhook_deliveries.c.body)).scalars())
+        totals = load_totals(connection)["tenant_jobs_finished"]
+    assert not [body for body in bodies for gone in (first, one, two) if gone in body]
+    assert sum(common in body for body in bodies) == 2
+    assert sum(kept_audit in body for body in bodies) == 2
+    assert sum(hook.id in body for body in bodies) == 1
+    assert totals == {(ALICE, "succeeded"): 3}  # and the end is counted all the same
+    subjects = {e.id: e.subject for e in access_log.list_entries(shelf.db).items}
+    of_alice = [subjects[entry] for entry in entries[::2]]
+    assert of_alice == ["", "", "", common, kept_audit]
+    assert [subjects[entry] for entry in entries[1::2]] == [first, one, two, common, kept_audit]
+
+
 def test_a_running_audit_is_cancelled_and_goes_when_its_jobs_have_ended(shelf: Shelf) -> None:
+    webhooks.add_webhook(shelf.db, ALICE, "https://receiver.example/", EVENTS)
     common, _, first = shelf.submit("common", "one")
     claim = shelf.jobs.claim_one()
     done = audit_deletion.delete_audit(shelf.db, ALICE, shelf.artifacts, first, cancel=True)
@@ -484,8 +521,13 @@ def test_a_running_audit_is_cancelled_and_goes_when_its_jobs_have_ended(shelf: S
     shelf.collect_on(0)
     assert count(shelf.db, erasures) == 1
     attempts.cancel_attempt(shelf.db, common, claim.fence)
+    process_outbox(shelf.db)
+    with shelf.db.read() as connection:
+        bodies = list(connection.execute(select(webhook_deliveries.c.body)).scalars())
+    assert not [body for body in bodies if first in body]  # nobody is told of it any more
     shelf.collect_on(0)
     assert count(shelf.db, jobs) == 0
+    assert count(shelf.db, webhook_deliveries) == 0
 
 
 def test_the_traces_of_one_deletion_do_not_wait_for_another(shelf: Shelf) -> None:

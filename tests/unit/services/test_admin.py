@@ -12,7 +12,7 @@ import pytest
 
 from services import admin
 from services.gateway.key_cache import CACHE_S
-from shared.jobs import tenants, worker_registry
+from shared.jobs import access_log, tenants, worker_registry
 from shared.jobs.database import Database
 from shared.jobs.keys import SECRET
 from tests.support.gateway import make_catalog
@@ -221,4 +221,26 @@ def test_a_tenant_is_erased_when_no_gateway_remembers_its_keys(environment, caps
     assert len(waited) == 1
     assert waited[0] > CACHE_S
     assert tenants.list_tenants(db)[0] == []
+    db.close()
+
+
+def test_a_backup_that_failed_is_in_the_log_as_failed(environment, capsys):
+    admin.main(["migrate"])
+    assert admin.main(["backup", str(environment / "no folder" / "copy.db")]) == 1
+    db = Database(f"sqlite:///{environment}/p.db")
+    backup, *_ = access_log.list_entries(db).items
+    assert (backup.action, backup.status) == ("backup", 1)
+    db.close()
+
+
+def test_an_act_that_is_interrupted_is_in_it_too(environment, monkeypatch):
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    admin.main(["migrate"])
+    monkeypatch.setattr(Database, "copy_to", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        admin.main(["backup", str(environment / "copy.db")])
+    db = Database(f"sqlite:///{environment}/p.db")
+    assert access_log.list_entries(db).items[0].status == 1
     db.close()
