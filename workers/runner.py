@@ -246,7 +246,16 @@ class Runner:
         artifacts = self._store_outputs(job.produces, outputs, hooks)
         failpoint("worker.after_artifacts")
         cost = None if hooks.has_resumed else meter.read()
-        self._finish(claim, artifacts, cache_key, code, cost=cost, summary=summary)
+        put_missing = partial(self._put_missing, artifacts, outputs)
+        self._finish(
+            claim,
+            artifacts,
+            cache_key,
+            code,
+            cost=cost,
+            summary=summary,
+            put_missing=put_missing,
+        )
         failpoint("worker.after_finish")
         return "succeeded"
 
@@ -359,6 +368,13 @@ class Runner:
             for role, o in sorted(outputs.items())
         )
 
+    def _put_missing(
+        self, artifacts: Sequence[Artifact], outputs: Mapping[str, StageOutput]
+    ) -> None:
+        for artifact in artifacts:
+            if not self.artifacts.has(artifact.sha256, artifact.size):
+                self.artifacts.put(outputs[artifact.role].data)
+
     def _finish(
         self,
         claim: Claim,
@@ -368,6 +384,7 @@ class Runner:
         reused_from: str | None = None,
         cost: JobCost | None = None,
         summary: Mapping[str, Any] | None = None,
+        put_missing: Callable[[], None] | None = None,
     ) -> None:
         write = partial(
             completion.finish_job,
@@ -382,6 +399,7 @@ class Runner:
             cost=cost,
             ran_on=describe_machine(self.machine.device, self.machine.threads),
             summary=summary,
+            put_missing=put_missing,
         )
         self._record_end(write)
 

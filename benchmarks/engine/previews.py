@@ -28,7 +28,7 @@ from workers.attempt_state import AttemptState
 from workers.context import StageOutput
 from workers.local import run_stage
 
-DATA = {"dataset": "mnist_5k"}
+DATASET = "mnist_5k"
 MODEL = {"name": "convnet"}
 TRIAL_STEPS = 20
 
@@ -77,8 +77,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20, help="of each attack, about")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    inputs = run_stage("pretrain", {}, **DATA, model=MODEL, epochs=1)
-    inputs |= run_stage("train", inputs, **DATA)
+    inputs = run_stage("pretrain", {}, dataset=DATASET, model=MODEL, epochs=1)
+    inputs |= run_stage("train", inputs, dataset=DATASET)
     inputs |= run_stage("unlearn", inputs, "gradient_ascent", deletions=8)
     print(describe_conditions())
     rows = []
