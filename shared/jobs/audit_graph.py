@@ -67,7 +67,8 @@ class AuditFailures:
 def read_audit_graph(db: Database, tenant: str, audit_id: str) -> AuditGraph:
     """The graph of an audit; without groups for another tenant's."""
     counts: dict[GroupKey, dict[str, int]] = {}
-    of_audit = (audit_jobs.c.audit == audit_id) & (jobs.c.tenant == tenant)
+    # not by an index of all jobs of the tenant: by the list of the audit's
+    of_audit = (audit_jobs.c.audit == audit_id) & (jobs.c.tenant.concat("") == tenant)
     members = audit_jobs.join(jobs, jobs.c.id == audit_jobs.c.job)
     columns = (jobs.c.stage, jobs.c.method, jobs.c.state)
     grouped = select(*columns, func.count()).select_from(members).where(of_audit).group_by(*columns)
@@ -96,7 +97,7 @@ def read_audit_failures(db: Database, tenant: str, audit_id: str, limit: int) ->
     n, is_cause = func.count(), jobs.c.failure != Failure.INPUT_FAILED
     of_audit = (
         audit_jobs.c.audit == audit_id,
-        jobs.c.tenant == tenant,
+        jobs.c.tenant.concat("") == tenant,
         jobs.c.state == State.FAILED,
     )
     members = audit_jobs.join(jobs, jobs.c.id == audit_jobs.c.job)
