@@ -1,0 +1,36 @@
+"""Reports that were parsed lately."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from shared.reporting.chosen_rows import RowIndex
+
+MAX_CACHED_BYTES = 48 << 20  # of JSON; parsed it takes about five times as much
+
+
+@dataclass
+class ReportCache:
+    """Parsed reports of all tenants, by tenant and digest; the least recently used go first."""
+
+    max_bytes: int = MAX_CACHED_BYTES
+    _reports: OrderedDict[tuple[str, str], tuple[RowIndex, int]] = field(
+        default_factory=OrderedDict
+    )
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def get(self, tenant: str, sha256: str) -> RowIndex | None:
+        with self._lock:
+            found = self._reports.get((tenant, sha256))
+            if found is None:
+                return None
+            self._reports.move_to_end((tenant, sha256))
+            return found[0]
+
+    def put(self, tenant: str, sha256: str, report: RowIndex, size: int) -> None:
+        with self._lock:
+            self._reports[tenant, sha256] = report, size
+            while sum(size for _, size in self._reports.values()) > self.max_bytes:
+                self._reports.popitem(last=False)
