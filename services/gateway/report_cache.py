@@ -23,11 +23,11 @@ class ReportCache:
 
     def get(self, tenant: str, sha256: str) -> RowIndex | None:
         with self._lock:
-            found = self._reports.get((tenant, sha256))
-            if found is None:
+            entry = self._reports.get((tenant, sha256))
+            if entry is None:
                 return None
             self._reports.move_to_end((tenant, sha256))
-            return found[0]
+            return entry[0]
 
     def put(self, tenant: str, sha256: str, report: RowIndex, size: int) -> None:
         with self._lock:

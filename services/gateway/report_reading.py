@@ -73,9 +73,9 @@ class ReportReader:
             NotFound: its bytes are lost.
             TransientError: the store did not answer, it is being rebuilt, or the gateway is busy.
         """
-        found = self.cache.get(self.store.tenant, artifact.sha256)
-        if found is not None:
-            return found
+        cached = self.cache.get(self.store.tenant, artifact.sha256)
+        if cached is not None:
+            return cached
         if artifact.size > MAX_REPORT_BYTES:
             raise InvalidRequest(
                 f"the report has {artifact.size >> 20} MiB, and pages show at most "

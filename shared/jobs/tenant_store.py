@@ -65,6 +65,7 @@ class TenantStore:
     list_audits = _bind(queries.list_audits)
     count_audit_jobs_by_stage = _bind(queries.count_audit_jobs_by_stage)
     get_artifact = _bind(queries.get_artifact)
+    find_artifacts = _bind(queries.find_artifacts)
     find_live_duplicates = _bind(queries.find_live_duplicates)
 
     find_inputs = _bind(lineage.find_inputs)

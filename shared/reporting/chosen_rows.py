@@ -54,8 +54,10 @@ class RowIndex:
             for row in report.rows
         ]
         columns = [list(dict.fromkeys(column)) for column in zip(*self._keys, strict=True)]
-        self.unlearning, self.defenses, self.attacks, found, self.seeds = columns or [[] for _ in range(5)]
-        self.outcomes = [outcome for outcome in WORST_FIRST if outcome in found]
+        self.unlearning, self.defenses, self.attacks, outcomes, self.seeds = columns or [
+            [] for _ in range(5)
+        ]
+        self.outcomes = [outcome for outcome in WORST_FIRST if outcome in outcomes]
 
     def choose(self, choice: RowChoice) -> tuple[Excerpt, int]:
         """The rows of the chosen page, and how many rows all pages have.

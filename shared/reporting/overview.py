@@ -61,23 +61,23 @@ class ReleaseLine:
 
 
 def build_overview(
-    rows: Sequence[Row], names: Names, chosen: Sequence[Row] | None = None
+    rows: Sequence[Row], names: Names, shown: Sequence[Row] | None = None
 ) -> list[ReleaseLine]:
     """One line per release, in the order of the audit.
 
     Args:
-        chosen: the rows to show, all if None: releases keep their numbers, in the order of these.
+        shown: the rows to show, all if None: releases keep their numbers, in the order of these.
     """
     groups = {
         _get_release_key(group[0]): (str(place), group)
         for place, group in enumerate(group_by_release(rows), start=1)
     }
-    if chosen is not None:
+    if shown is not None:
         groups = {
             (key := _get_release_key(group[0])): (groups[key][0], group)
-            for group in group_by_release(chosen)
+            for group in group_by_release(shown)
         }
-    attacks = list_columns(rows if chosen is None else chosen)
+    attacks = list_columns(rows if shown is None else shown)
     return [_build_line(mark, group, attacks, names) for mark, group in groups.values()]
 
 

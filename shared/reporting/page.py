@@ -156,9 +156,11 @@ def _build_context(
     """What the templates show."""
     names = Names(report.rows)
     rows = [row for _, row in excerpt.rows]
-    chosen = report if excerpt.whole else report.model_copy(update={"rows": rows})
+    with_rows = report if excerpt.whole else report.model_copy(update={"rows": rows})
     lines = build_overview(report.rows, names, None if excerpt.whole else rows)
-    view = View(chosen, [(line.mark, row) for line in lines for row in line.rows], names, galleries)
+    view = View(
+        with_rows, [(line.mark, row) for line in lines for row in line.rows], names, galleries
+    )
     unlearned = forgetting.build_lines(rows, names)
     return {
         "report": report,

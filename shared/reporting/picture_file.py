@@ -122,8 +122,9 @@ def write_pictures(
     """
     kept: list[Gallery | UnscoredGallery] = []
     size = ENTRY_OVERHEAD
-    for gallery in (*galleries, *unscored):
-        size += sum(len(data) + ENTRY_OVERHEAD for _, _, data in _list_files(0, gallery))
+    drawn: list[Gallery | UnscoredGallery] = [*galleries, *unscored]
+    for gallery in drawn:
+        size += sum(len(data) + ENTRY_OVERHEAD for _, data in _list_files(0, gallery))
         size += 2 * len(json.dumps(_describe_row(gallery)))
         if size > max_bytes or len(kept) >= MAX_GALLERIES:
             break
@@ -139,7 +140,7 @@ def write_pictures(
     with zipfile.ZipFile(written, "w", zipfile.ZIP_STORED) as archive:
         _add(archive, INDEX, index.model_dump_json(indent=1).encode())
         for number, gallery in enumerate(kept, 1):
-            for _, name, data in _list_files(number, gallery):
+            for name, data in _list_files(number, gallery):
                 _add(archive, name, data)
     return written.getvalue()
 
@@ -175,25 +176,17 @@ def read_pictures(data: bytes, is_wanted: Callable[[Key], bool]) -> ReportPictur
         )
 
 
-def _list_files(number: int, gallery: Gallery | UnscoredGallery) -> Iterator[tuple[int, str, bytes]]:
-    """Of each picture that there is: the number of its sample, from 1, its path and its bytes."""
+def _list_files(number: int, gallery: Gallery | UnscoredGallery) -> Iterator[tuple[str, bytes]]:
+    """Path and bytes of every picture that there is."""
     for place, picture in enumerate(gallery.pictures, start=1):
-        images = (
-            {
-                "deleted": picture.truth,
-                "reconstructed": picture.reconstruction,
-                "baseline": picture.baseline,
-            }
-            if isinstance(picture, Picture)
-            else {
-                "reconstructed": picture.reconstruction,
-                "random": picture.control,
-                "public": picture.public,
-            }
-        )
+        images = {"reconstructed": picture.reconstruction}
+        if isinstance(picture, Picture):
+            further = {"deleted": picture.truth, "baseline": picture.baseline}
+        else:
+            further = {"random": picture.control, "public": picture.public}
+        images |= {name: data for name, data in further.items() if data is not None}
         for name, data in images.items():
-            if data is not None:
-                yield place, _build_path(number, place, name), data
+            yield _build_path(number, place, name), data
 
 
 def _build_path(number: int, place: int, name: str) -> str:

@@ -104,21 +104,22 @@ def show(audit_id: str) -> Response:
     store = current_store()
     audit = store.get_audit(require_id_format(audit_id, AUDIT_ID, "audit"))
     choice = read_choice(request.args)
-    found = find_report(store, audit.id)
+    by_audit = find_report(store, audit.id)
     reader = ReportReader.of_request()
     result, problem = None, None
-    if Role.REPORT in found.artifacts:
+    if Role.REPORT in by_audit.artifacts:
         try:
-            index = reader.read(found.artifacts[Role.REPORT])
+            index = reader.read(by_audit.artifacts[Role.REPORT])
         except (InvalidRequest, NotFound) as error:
             problem = str(error)
         else:
-            result = build_result(audit, index, choice, reader, found.artifacts)
+            result = build_result(audit, index, choice, reader, by_audit.artifacts)
     return render_page(
         "result.html",
         HTTPStatus.OK,
         audit=audit,
-        found=found,
+        report_job=by_audit.job,
+        artifacts=by_audit.artifacts,
         roles=Role,
         result=result,
         problem=problem,
@@ -170,9 +171,15 @@ def load_pictures(
     if artifact is None:
         if not has_page:
             return ReportPictures(), None
-        return ReportPictures(), f"This report was made by an older version: if it has pictures, {IN_PAGE}."
+        return (
+            ReportPictures(),
+            f"This report was made by an older version: if it has pictures, {IN_PAGE}.",
+        )
     if artifact.expired_at is not None:
-        return ReportPictures(), "The pictures have expired: this service keeps them for a limited time."
+        return (
+            ReportPictures(),
+            "The pictures have expired: this service keeps them for a limited time.",
+        )
     try:
         pictures = reader.read_pictures(artifact, is_wanted)
     except TransientError:
@@ -181,5 +188,8 @@ def load_pictures(
         where = f"; {IN_PAGE}" if has_page else ""
         return ReportPictures(), f"The pictures cannot be shown: {error}{where}."
     if pictures.left_out:
-        return pictures, f"The pictures of {pictures.left_out} rows are too many to be shown here; {IN_PAGE}."
+        return (
+            pictures,
+            f"The pictures of {pictures.left_out} rows are too many to be shown here; {IN_PAGE}.",
+        )
     return pictures, None
