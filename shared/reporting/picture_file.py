@@ -178,7 +178,8 @@ def read_pictures(data: bytes, is_wanted: Callable[[Key], bool]) -> ReportPictur
 
 def _list_files(number: int, gallery: Gallery | UnscoredGallery) -> Iterator[tuple[str, bytes]]:
     """Path and bytes of every picture that there is."""
-    for place, picture in enumerate(gallery.pictures, start=1):
+    pictures: Sequence[Picture | UnscoredPicture] = gallery.pictures
+    for place, picture in enumerate(pictures, start=1):
         images = {"reconstructed": picture.reconstruction}
         if isinstance(picture, Picture):
             further = {"deleted": picture.truth, "baseline": picture.baseline}
