@@ -8,6 +8,7 @@ others need the place. Pictures of samples are never kept.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from services.gateway.artifact_repair import stream_verified
@@ -29,6 +30,8 @@ from shared.roles import Role
 REPORT_STAGE = "report"
 MAX_REPORT_BYTES = 48 << 20  # 10,000 rows take about 30 MiB
 QUICK_BYTES = 256 << 10  # parsed in a few milliseconds, which nobody has to wait for
+
+QUICK_ROWS = 2500  # a page of as many takes a quarter of a second of CPU
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,14 @@ class ReportReader:
             index = _parse(data)
         self.cache.put(self.store.tenant, artifact.sha256, index, artifact.size)
         return index
+
+    def limit_large(self, rows: int) -> AbstractContextManager[None]:
+        """To be held while a page of so many rows is made: of large ones, one at a time.
+
+        Raises:
+            TransientError: too many others wait.
+        """
+        return self.limiter.acquire() if rows > QUICK_ROWS else nullcontext()
 
     def read_pictures(self, artifact: Artifact, is_wanted: Callable[[Key], bool]) -> ReportPictures:
         """The pictures of the rows that are wanted.

@@ -4,13 +4,15 @@ time."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from shared.errors import InvalidRequest
-from shared.reporting.formatting import Names
+from shared.reporting.formatting import Names, group_by_release
 from shared.reporting.kinds import find_kind
 from shared.reporting.models import Report, Row, Sweep
 from shared.reporting.overview import WORST_FIRST
 from shared.reporting.page import Excerpt
+from shared.reporting.side_by_side import group_rows
 
 ROWS_PER_PAGE = 60
 MAX_SWEEPS = 12  # on one page: each is drawn for every attack
@@ -58,6 +60,16 @@ class RowIndex:
             [] for _ in range(5)
         ]
         self.outcomes = [outcome for outcome in WORST_FIRST if outcome in outcomes]
+
+    @cached_property
+    def attacked_releases(self) -> list[list[Row]]:
+        """The rows of each attack on each release: one per seed."""
+        return group_rows(self.report)
+
+    @cached_property
+    def releases(self) -> list[list[Row]]:
+        """The rows of each release."""
+        return group_by_release(self.report.rows)
 
     def choose(self, choice: RowChoice) -> tuple[Excerpt, int]:
         """The rows of the chosen page, and how many rows all pages have.

@@ -78,16 +78,17 @@ def build_overview(
             for group in group_by_release(shown)
         }
     attacks = list_columns(rows if shown is None else shown)
-    return [_build_line(mark, group, attacks, names) for mark, group in groups.values()]
+    return [build_release_line(mark, group, attacks, names) for mark, group in groups.values()]
 
 
 def _get_release_key(row: Row) -> tuple[tuple[str, str], tuple[str, str]]:
     return method_key(row.unlearning), method_key(row.defense)
 
 
-def _build_line(
+def build_release_line(
     mark: str, group: list[Row], attacks: Sequence[Method], names: Names
 ) -> ReleaseLine:
+    """The line of one release, with a cell for each of the attacks."""
     way = find_way(group)
     return ReleaseLine(
         mark=mark,

@@ -71,14 +71,18 @@ def match(
     by_name: dict[Hashable, list[dict[int, T]]] = defaultdict(list)
     for line in lines:
         by_name[get_name(next(iter(line.values())))].append(line)
+    # of each name, whether its lines are of different audits
+    fits = {
+        name: len(alike) > 1 and sum(map(len, alike)) == len({p for one in alike for p in one})
+        for name, alike in by_name.items()
+    }
     matched = []
     for line in lines:
-        alike = by_name[get_name(next(iter(line.values())))]
-        places = [place for one in alike for place in one]
-        if len(alike) == 1 or len(places) != len(set(places)):
+        name = get_name(next(iter(line.values())))
+        if not fits[name]:
             matched.append(Matched(line, same_params=True))
-        elif line is alike[0]:
-            together = {place: thing for one in alike for place, thing in one.items()}
+        elif line is by_name[name][0]:
+            together = {place: thing for one in by_name[name] for place, thing in one.items()}
             matched.append(Matched(dict(sorted(together.items())), same_params=False))
     return matched
 
@@ -86,7 +90,7 @@ def match(
 Group = Sequence[Row]  # rows of one attack on one release, one per seed
 
 
-def group_rows(report: Report) -> list[Group]:
+def group_rows(report: Report) -> list[list[Row]]:
     """The rows that differ only in their seed, in the order of the report."""
     groups: dict[Hashable, list[Row]] = {}
     for row in report.rows:
@@ -94,10 +98,10 @@ def group_rows(report: Report) -> list[Group]:
     return list(groups.values())
 
 
-def match_rows(reports: Sequence[Report]) -> list[Matched[Group]]:
-    """The attacks of all reports that belong together."""
+def match_rows(reports: Sequence[Sequence[Group]]) -> list[Matched[Group]]:
+    """The attacks of all reports that belong together: of each report its `group_rows`."""
     return match(
-        [group_rows(report) for report in reports],
+        reports,
         lambda group: _get_key(group[0]),
         lambda group: (
             group[0].unlearning.method,

@@ -27,7 +27,7 @@ from shared.reporting.evaluations import method_key
 from shared.reporting.formatting import format_interval, format_number, join_words, pluralise
 from shared.reporting.loading import read_evaluation
 from shared.reporting.models import Report, Row
-from shared.reporting.overview import OUTCOMES, Cell, ReleaseLine, build_cell, build_overview
+from shared.reporting.overview import OUTCOMES, Cell, ReleaseLine, build_cell, build_release_line
 from shared.reporting.page import LEVEL_NAMES
 from shared.reporting.paired import Difference
 from shared.reporting.side_by_side import (
@@ -131,6 +131,7 @@ class Comparison:
     parameters: Sequence[SpecDifference]
     same_count: int
     releases: Sequence[ReleaseRow]
+    release_count: int
     lines: Sequence[RowLine]
     total: int
     page: int
@@ -166,7 +167,8 @@ def show() -> Response:
                 sides.append(Side(letter, audit, index))
             notes += [note] if note else []
         if not notes:
-            comparison = build_comparison(sides, reader, int(number))
+            with reader.limit_large(sum(len(side.report.rows) for side in sides)):
+                comparison = build_comparison(sides, reader, int(number))
     return render_page(
         "compare.html",
         comparison=comparison,
@@ -176,7 +178,6 @@ def show() -> Response:
         outcomes=OUTCOMES,
         max_audits=MAX_AUDITS,
         max_parameters=MAX_PARAMETERS,
-        max_releases=MAX_RELEASES,
         lines_per_page=LINES_PER_PAGE,
         n=formatting,
         shorten=shorten,
@@ -229,7 +230,7 @@ def build_comparison(sides: Sequence[Side], reader: ReportReader, page: int) -> 
     parameters, same = find_differences(
         [side.audit.spec for side in sides], current_gateway().catalog_cache.catalog
     )
-    matched = match_rows([side.report for side in sides])
+    matched = match_rows([side.index.attacked_releases for side in sides])
     start = (page - 1) * LINES_PER_PAGE
     if start and start >= len(matched):
         raise InvalidRequest(f"there is no page {page}", "rows")
@@ -248,7 +249,7 @@ def build_comparison(sides: Sequence[Side], reader: ReportReader, page: int) -> 
         summary,
         parameters,
         same,
-        match_releases(sides),
+        *match_releases(sides),
         lines,
         len(matched),
         page,
@@ -318,22 +319,23 @@ def build_line(matched: Matched[Group], sides: Sequence[Side], values: Evaluatio
     )
 
 
-def match_releases(sides: Sequence[Side]) -> list[ReleaseRow]:
-    """The releases of all audits that belong together."""
-    overviews = [build_overview(side.report.rows, side.index.names) for side in sides]
+def match_releases(sides: Sequence[Side]) -> tuple[list[ReleaseRow], int]:
+    """The first releases of all audits, those that belong together in one row; and how many rows
+    there are."""
     matched = match(
-        overviews,
-        lambda line: (method_key(line.rows[0].unlearning), method_key(line.rows[0].defense)),
-        lambda line: (line.rows[0].unlearning.method, line.rows[0].defense.method),
+        [side.index.releases for side in sides],
+        lambda group: (method_key(group[0].unlearning), method_key(group[0].defense)),
+        lambda group: (group[0].unlearning.method, group[0].defense.method),
     )
-    return [
-        ReleaseRow(
-            f"{one.first.unlearning}, {one.first.defense}",
-            {sides[place].letter: line for place, line in one.items.items()},
-            one.same_params,
-        )
-        for one in matched
-    ]
+    rows = []
+    for one in matched[:MAX_RELEASES]:
+        lines = {
+            sides[place].letter: build_release_line("", group, [], sides[place].index.names)
+            for place, group in one.items.items()
+        }
+        first = next(iter(lines.values()))
+        rows.append(ReleaseRow(f"{first.unlearning}, {first.defense}", lines, one.same_params))
+    return rows, len(matched)
 
 
 def draw_charts(lines: Sequence[RowLine]) -> list[Markup]:

@@ -113,7 +113,8 @@ def show(audit_id: str) -> Response:
         except (InvalidRequest, NotFound) as error:
             problem = str(error)
         else:
-            result = build_result(audit, index, choice, reader, by_audit.artifacts)
+            with reader.limit_large(len(index.report.rows)):
+                result = build_result(audit, index, choice, reader, by_audit.artifacts)
     return render_page(
         "result.html",
         HTTPStatus.OK,

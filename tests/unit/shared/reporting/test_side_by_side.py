@@ -116,7 +116,7 @@ def test_equal_samples_are_paired() -> None:
 
 def test_attacks_with_other_parameters_are_drawn_together() -> None:
     reports = [build(22.0), build(25.0, iterations=9)]
-    (line,) = match_rows(reports)
+    (line,) = match_rows([group_rows(report) for report in reports])
     assert not line.same_params
     assert len(group_rows(reports[0])) == 1
     scores = {"A": score_group(line.items[0]), "B": score_group(line.items[1])}
