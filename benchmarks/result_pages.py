@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.reporting.models import Report
+from shared.reporting.pictures import Gallery
 from shared.roles import Role
 from tests.support.gateway import AUDIT, GatewayInProcess
 from tests.support.reported_audits import build_measured_report, finish_with_report, make_files
@@ -38,9 +39,8 @@ def make_report(rows: int, shift: float) -> tuple[Report, list[dict[str, Any]], 
         }
         made.append(row.model_copy(update=changes))
     pictured = [
-        gallery.__class__(r.seed, r.unlearning, r.defense, r.attack, galleries[0].pictures * 3)
+        Gallery(r.seed, r.unlearning, r.defense, r.attack, [*galleries[0].pictures] * 3)
         for r in made[:PICTURED_ROWS]
-        for gallery in galleries[:1]
     ]
     return report.model_copy(update={"rows": made}), evaluations, pictured
 

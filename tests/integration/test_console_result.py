@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
+from itertools import count
 
 import pytest
 
@@ -22,15 +22,25 @@ FILES = make_files(REPORT, GALLERIES)
 NASTY = "<script>alert(1)</script>"
 
 
-@pytest.fixture
-def gateway(tmp_path: Path) -> Iterator[GatewayInProcess]:
-    made = GatewayInProcess(tmp_path)
+NUMBERS = count()
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayInProcess]:
+    made = GatewayInProcess(tmp_path_factory.mktemp("gateway"))
     yield made
     made.close()
 
 
-def post_audit(gateway: GatewayInProcess, name: str = "an audit") -> str:
-    return str(gateway.http.post("/v1/audits", json={**AUDIT, "name": name}).get_json()["id"])
+@pytest.fixture(scope="module")
+def finished(gateway: GatewayInProcess) -> str:
+    """An audit with a report and its pictures."""
+    return finish_audit(gateway)
+
+
+def post_audit(gateway: GatewayInProcess) -> str:
+    body = {**AUDIT, "name": f"audit {next(NUMBERS)}"}
+    return str(gateway.http.post("/v1/audits", json=body).get_json()["id"])
 
 
 def finish_audit(gateway: GatewayInProcess, files: dict[str, bytes] = FILES) -> str:
@@ -52,8 +62,8 @@ def test_before_there_is_a_report_it_says_so(gateway: GatewayInProcess) -> None:
     assert f'href="/audits/{audit}"' in page
 
 
-def test_it_shows_what_the_report_shows(gateway: GatewayInProcess) -> None:
-    audit = finish_audit(gateway)
+def test_it_shows_what_the_report_shows(gateway: GatewayInProcess, finished: str) -> None:
+    audit = finished
     page = get_page(gateway, audit)
     for words in (
         REPORT.verdict.headline, "At a glance", "Deletion by deletion", "Full table",
@@ -66,8 +76,8 @@ def test_it_shows_what_the_report_shows(gateway: GatewayInProcess) -> None:
     assert "Name and role" not in page  # signed by hand is the archived page
 
 
-def test_rows_are_chosen_by_method_and_outcome(gateway: GatewayInProcess) -> None:
-    audit = finish_audit(gateway)
+def test_rows_are_chosen_by_method_and_outcome(gateway: GatewayInProcess, finished: str) -> None:
+    audit = finished
     page = get_page(gateway, audit, "?attack=label_inference&outcome=leak")
     table = page[page.index('class="full"') : page.index("</table>", page.index('class="full"'))]
     assert "label_inference" in table
@@ -81,8 +91,8 @@ def test_rows_are_chosen_by_method_and_outcome(gateway: GatewayInProcess) -> Non
     assert f"Row {number}, evaluation" in table
 
 
-def test_the_worst_rows_come_first(gateway: GatewayInProcess) -> None:
-    audit = finish_audit(gateway)
+def test_the_worst_rows_come_first(gateway: GatewayInProcess, finished: str) -> None:
+    audit = finished
     page = get_page(gateway, audit, "?sort=worst")
     table = page[page.index('class="full"') :]
     outcomes = [part[: part.index('"')] for part in table.split('class="chip ')[1:]]
@@ -101,19 +111,18 @@ def test_the_worst_rows_come_first(gateway: GatewayInProcess) -> None:
     ],
 )  # fmt: skip
 def test_filters_that_fit_nothing_are_named(
-    gateway: GatewayInProcess, query: str, field: str
+    gateway: GatewayInProcess, finished: str, query: str, field: str
 ) -> None:
-    page = get_page(gateway, finish_audit(gateway), query, status=422)
+    page = get_page(gateway, finished, query, status=422)
     assert f"<code>{field}</code>" in page
 
 
 def test_many_rows_are_shown_by_pages(
-    gateway: GatewayInProcess, monkeypatch: pytest.MonkeyPatch
+    gateway: GatewayInProcess, finished: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(chosen_rows, "ROWS_PER_PAGE", 2)
     monkeypatch.setattr("services.gateway.console.result.ROWS_PER_PAGE", 2)
-    audit = finish_audit(gateway)
-    first, second = (get_page(gateway, audit, f"?page={n}") for n in (1, 2))
+    first, second = (get_page(gateway, finished, f"?page={n}") for n in (1, 2))
     assert f"Rows 1 to 2 of {len(REPORT.rows)}" in first
     assert 'rel="prev"' not in first
     assert "Row 3, evaluation" in second
@@ -166,7 +175,8 @@ def test_a_report_is_parsed_once(
         "services.gateway.report_reading.RowIndex",
         lambda report: parsed.append(report) or chosen_rows.RowIndex(report),
     )
-    audit = finish_audit(gateway)
+    # other bytes than those that are parsed already
+    audit = finish_audit(gateway, {**FILES, Role.REPORT: FILES[Role.REPORT] + b" "})
     for _ in range(3):
         get_page(gateway, audit)
     assert len(parsed) == 1

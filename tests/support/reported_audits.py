@@ -142,12 +142,14 @@ def build_swept_report() -> Report:
 
 def draw_pictures(count: int = 3) -> list[Picture]:
     """Pictures that a browser can draw: three tones of grey."""
-    tones = []
-    for tone in (60, 120, 200):
-        written = io.BytesIO()
-        Image.new("L", (28, 28), tone).save(written, "PNG")
-        tones.append(written.getvalue())
+    truth, came_back, baseline = (_draw_tone(tone) for tone in (60, 120, 200))
     return [
-        Picture(*tones, 20.0 + n, 13.0, rank=n, decoys=100, class_name=str(n))
+        Picture(truth, came_back, baseline, 20.0 + n, 13.0, n, decoys=100, class_name=str(n))
         for n in range(1, count + 1)
     ]
+
+
+def _draw_tone(tone: int) -> bytes:
+    written = io.BytesIO()
+    Image.new("L", (28, 28), tone).save(written, "PNG")
+    return written.getvalue()

@@ -79,6 +79,7 @@ def read_choice(args: Mapping[str, str]) -> RowChoice:
     for name, value in values.items():
         if len(value) > MAX_VALUE_CHARS:
             raise InvalidRequest(f"longer than {MAX_VALUE_CHARS} characters", name)
+    page = _read_number("page", values["page"])
     return RowChoice(
         unlearning=values["unlearning"] or None,
         defense=values["defense"] or None,
@@ -86,7 +87,7 @@ def read_choice(args: Mapping[str, str]) -> RowChoice:
         outcome=values["outcome"] or None,
         seed=_read_number("seed", values["seed"]),
         order=values["sort"] or BY_AUDIT,
-        page=_read_number("page", values["page"] or "1") or 1,
+        page=1 if page is None else page,
     )
 
 
