@@ -29,7 +29,7 @@ from shared.reporting.kinds import find_main_metric, get_metric_name
 from shared.reporting.models import Outcome, Report, Row
 from shared.reporting.overview import OUTCOMES, find_worst_outcome
 
-MAX_NAME_LENGTH = 40  # characters beside or above its marks
+MAX_NAME_LENGTH = 50  # characters beside or above its marks
 LANE, GAP = 25.0, 20.0  # pixels of one audit's mark, and between two rows
 
 T = TypeVar("T")
@@ -178,7 +178,7 @@ def draw_scores(lines: Sequence[ScoreLine]) -> Markup:
 
     def draw(width: float) -> Markup:
         beside = width > 500
-        left = 330.0 if beside else 14.0
+        left = 385.0 if beside else 14.0
         scale = replace(axis.scale(ends), pixels=(left + 8, width - 16))
         top, parts = 28.0, [draw_text(left, 12, axis.label, "label")]
         rows: list[Markup] = []

@@ -29,7 +29,7 @@ from tests.support.reports import (
     make_utility_evaluation,
 )
 
-MEDIA_TYPES = {Role.REPORT_HTML: "text/html", Role.REPORT_PICTURES: MEDIA_TYPE}
+MEDIA_TYPES: dict[str, str] = {Role.REPORT_HTML: "text/html", Role.REPORT_PICTURES: MEDIA_TYPE}
 FORGET_SETS = "ab" * 32
 
 
@@ -74,10 +74,9 @@ def make_measured_evaluation(
     """An evaluation with the score of each deletion, of the same deleted samples as others."""
     if metric == "psnr":
         mean = sum(values) / len(values)
-        spread = LEAK if changes.pop("leaks", True) else NO_LEAK
-        evaluation = make_image_evaluation(
-            **{**spread, "psnr": (mean, mean - 2, mean + 2), **changes}
-        )
+        results = LEAK if changes.pop("leaks", True) else NO_LEAK
+        results = {**results, "psnr": (mean, mean - 2, mean + 2), **changes}
+        evaluation = make_image_evaluation(**results)
     else:
         evaluation = make_label_evaluation(round(sum(values)), (0.4, 0.9), n=len(values), **changes)
     evaluation["metrics"][metric]["values"] = list(values)

@@ -3,6 +3,15 @@
 
 const NAMES = { deleted: "deleted", reconstructed: "came back", "came back": "came back", baseline: "baseline", random: "random direction", public: "public sample" };
 
+// The text of an element on one line: what stands on lines of its own, and marks, after a dot.
+function readLine(element) {
+  if (!element) return "";
+  const copy = element.cloneNode(true);
+  copy.querySelectorAll("br").forEach((one) => one.replaceWith(" · "));
+  copy.querySelectorAll(".chip").forEach((one) => one.prepend("· "));
+  return copy.textContent.trim().replace(/\s+/g, " ").replace(/^· /, "").replace(/(· ?)+/g, "· ");
+}
+
 function readFigure(figure) {
   const images = [...figure.querySelectorAll("img")];
   const words = [...figure.querySelectorAll(".under, .under span")].filter((one) => !one.children.length).map((one) => one.textContent.trim());
@@ -10,9 +19,9 @@ function readFigure(figure) {
   return {
     figure,
     images: images.map((image, at) => ({ src: image.src, alt: image.alt, name: NAMES[words[at]] ?? words[at] ?? "" })),
-    title: gallery?.querySelector("h2, h3")?.textContent.trim().replace(/\s+/g, " ") ?? "",
-    about: gallery?.querySelector(":scope > .sub")?.textContent.trim().replace(/\s+/g, " ") ?? "",
-    caption: figure.querySelector("figcaption")?.textContent.trim().replace(/\s+/g, " ") ?? "",
+    title: readLine(gallery?.querySelector("h2, h3")),
+    about: readLine(gallery?.querySelector(":scope > .sub")),
+    caption: readLine(figure.querySelector("figcaption")),
   };
 }
 
