@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from shared.reporting.chosen_rows import RowIndex
 
-MAX_CACHED_BYTES = 48 << 20  # of JSON; parsed it takes about five times as much
+# of JSON, per process: parsed it takes about six times as much
+MAX_CACHED_BYTES = 32 << 20
 
 
 @dataclass
@@ -30,6 +31,9 @@ class ReportCache:
             return entry[0]
 
     def put(self, tenant: str, sha256: str, report: RowIndex, size: int) -> None:
+        """Keep a report, unless it is larger than all may be together."""
+        if size > self.max_bytes:
+            return
         with self._lock:
             self._reports[tenant, sha256] = report, size
             while sum(size for _, size in self._reports.values()) > self.max_bytes:
