@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from shared.reporting.models import Report
+from shared.reporting.picture_file import write_pictures
 from shared.reporting.pictures import Gallery
 from shared.roles import Role
 from tests.support.gateway import AUDIT, GatewayInProcess
-from tests.support.reported_audits import build_measured_report, finish_with_report, make_files
+from tests.support.reported_audits import build_measured_report, finish_with_report
 
 SIZES = (8, 200, 500, 2000, 10_000)
 PICTURED_ROWS = 40
@@ -56,7 +57,10 @@ def main() -> None:
                 body = {**AUDIT, "name": f"{shift}"}
                 ids.append(gateway.http.post("/v1/audits", json=body).get_json()["id"])
                 report, evaluations, galleries = make_report(rows, shift)
-                files = make_files(report, galleries)
+                files = {
+                    Role.REPORT: json.dumps(report.to_dict()).encode(),
+                    Role.REPORT_PICTURES: write_pictures(galleries),
+                }
                 finish_with_report(gateway.make_worker(), files, evaluations)
                 size = len(files[Role.REPORT])
             before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -224,7 +224,8 @@ def choose_lead(report: Report, galleries: Sequence[Gallery]) -> Lead | None:
     if not selected:
         return None
     place = report.verdict.row
-    described = None if place is None else get_row_key(report.rows[place - 1])[1:]
+    is_there = place is not None and place <= len(report.rows)
+    described = get_row_key(report.rows[place - 1])[1:] if place and is_there else None
 
     def rank(item: tuple[Row, Gallery]) -> tuple[bool, bool]:
         row, _ = item

@@ -156,6 +156,13 @@ def test_a_report_that_cannot_be_read_says_so(gateway: GatewayInProcess, data: b
     assert "/v1/artifacts/" in page
 
 
+def test_a_verdict_on_a_row_that_is_not_there_shows_no_row(gateway: GatewayInProcess) -> None:
+    value = json.loads(FILES[Role.REPORT])
+    value["verdict"]["row"] = 99
+    files = {**FILES, Role.REPORT: json.dumps(value).encode()}
+    assert "Full table" in get_page(gateway, finish_audit(gateway, files))
+
+
 def test_texts_of_a_report_are_escaped(gateway: GatewayInProcess) -> None:
     value = json.loads(FILES[Role.REPORT])
     value["verdict"]["headline"] = value["rows"][0]["finding"]["reason"] = NASTY
