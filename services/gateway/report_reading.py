@@ -34,6 +34,10 @@ QUICK_BYTES = 256 << 10  # parsed in a few milliseconds, which nobody has to wai
 QUICK_ROWS = 2500  # a page of as many takes a quarter of a second of CPU
 
 
+class UnreadableReport(Exception):
+    """A report, or its pictures, cannot be shown: the message says why."""
+
+
 @dataclass(frozen=True)
 class FoundReport:
     """The report job of an audit, and its artifacts by role; none before it has ended."""
@@ -71,19 +75,15 @@ class ReportReader:
         """A report, with an index of its rows.
 
         Raises:
-            InvalidRequest: too large, or no report that this version can read; the message says
-                why.
-            NotFound: its bytes are lost.
+            UnreadableReport: too large, no report that this version can read, or lost.
             TransientError: the store did not answer, it is being rebuilt, or the gateway is busy.
         """
         cached = self.cache.get(self.store.tenant, artifact.sha256)
         if cached is not None:
             return cached
         if artifact.size > MAX_REPORT_BYTES:
-            raise InvalidRequest(
-                f"the report has {artifact.size >> 20} MiB, and pages show at most "
-                f"{MAX_REPORT_BYTES >> 20}",
-                "report",
+            raise UnreadableReport(
+                f"it has {artifact.size >> 20} MiB, and pages show at most {MAX_REPORT_BYTES >> 20}"
             )
         data = self._read_bytes(artifact)
         if artifact.size > QUICK_BYTES:
@@ -106,11 +106,15 @@ class ReportReader:
         """The pictures of the rows that are wanted.
 
         Raises:
-            InvalidRequest, NotFound, TransientError: as `read`.
+            UnreadableReport, TransientError: as `read`.
         """
         if artifact.size > picture_file.MAX_BYTES + picture_file.MAX_INDEX_BYTES:
-            raise InvalidRequest("the pictures are too many to be shown here", "pictures")
-        return read_pictures(self._read_bytes(artifact), is_wanted)
+            raise UnreadableReport("they are too many")
+        data = self._read_bytes(artifact)
+        try:
+            return read_pictures(data, is_wanted)
+        except InvalidRequest as error:
+            raise UnreadableReport(str(error)) from error
 
     def read_small(self, artifact: Artifact, max_bytes: int) -> bytes | None:
         """The bytes of an artifact; None if there are too many of them, or they cannot be had."""
@@ -118,7 +122,7 @@ class ReportReader:
             return None
         try:
             return self._read_bytes(artifact)
-        except (NotFound, TransientError):
+        except (UnreadableReport, TransientError):
             return None
 
     def _read_bytes(self, artifact: Artifact) -> bytes:
@@ -126,7 +130,12 @@ class ReportReader:
             return b"".join(stream_verified(self.deps, self.store, artifact))
         except DamagedArtifact as error:
             raise TransientError(f"{artifact.role} is being rebuilt") from error
+        except NotFound as error:  # lost, or expired meanwhile
+            raise UnreadableReport(str(error)) from error
 
 
 def _parse(data: bytes) -> RowIndex:
-    return RowIndex(parse_record(Report, data, Role.REPORT, MAX_REPORT_BYTES))
+    try:
+        return RowIndex(parse_record(Report, data, Role.REPORT, MAX_REPORT_BYTES))
+    except InvalidRequest as error:
+        raise UnreadableReport(str(error)) from error

@@ -148,6 +148,7 @@ def test_pictures_that_cannot_be_read_are_left_out(gateway: GatewayInProcess, da
     [
         b"{}", b"[" * 9000, b"\xff", b'{"schema": "palimpsest.report/1"}', b"null",
         FILES[Role.REPORT].replace(b'"outcome": "leak"', b'"outcome": "none of it"'),
+        FILES[Role.REPORT].replace(b'"dataset": {', b'"other": {'),
     ],
 )  # fmt: skip
 def test_a_report_that_cannot_be_read_says_so(gateway: GatewayInProcess, data: bytes) -> None:

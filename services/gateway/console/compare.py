@@ -12,10 +12,10 @@ from markupsafe import Markup
 
 from services.gateway.console._pages import make_pages, render_page
 from services.gateway.deps import current_gateway, current_store
-from services.gateway.report_reading import ReportReader, find_report
+from services.gateway.report_reading import ReportReader, UnreadableReport, find_report
 from services.gateway.spec_differences import SpecDifference, find_differences, shorten
 from services.gateway.submission import AUDIT_ID, require_id_format
-from shared.errors import InvalidRequest, NotFound
+from shared.errors import InvalidRequest
 from shared.evaluation import Evaluation
 from shared.jobs.filters import AuditFilter
 from shared.jobs.paging import Page
@@ -216,7 +216,7 @@ def read_report(audit: Audit, reader: ReportReader) -> tuple[RowIndex | None, st
         return None, f"{audit.name} has no report yet."
     try:
         return reader.read(artifact), None
-    except (InvalidRequest, NotFound) as error:
+    except UnreadableReport as error:
         return None, f"The report of {audit.name} cannot be read: {error}."
 
 

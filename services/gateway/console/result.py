@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import urlencode
 
+import structlog
 from flask import Response, request
+from jinja2 import TemplateError
 
 from services.gateway.console._pages import make_pages, render_page
 from services.gateway.deps import current_store
-from services.gateway.report_reading import ReportReader, find_report
+from services.gateway.report_reading import ReportReader, UnreadableReport, find_report
 from services.gateway.submission import AUDIT_ID, require_id_format
-from shared.errors import InvalidRequest, NotFound, TransientError
+from shared.errors import InvalidRequest
 from shared.jobs.records import Artifact, Audit
 from shared.reporting.chosen_rows import BY_AUDIT, ORDERS, ROWS_PER_PAGE, RowChoice, RowIndex
 from shared.reporting.overview import OUTCOMES
@@ -23,10 +25,12 @@ from shared.reporting.pictures import Key, get_row_key
 from shared.roles import Role
 
 pages = make_pages("result")
+log = structlog.get_logger()
 
 MAX_VALUE_CHARS = 500  # of a filter: names of methods have their parameters in them
 MAX_NUMBER = 2**63 - 1
 FIELDS = ("unlearning", "defense", "attack", "outcome", "seed", "sort")
+MALFORMED = (KeyError, TypeError, AttributeError, ValueError, IndexError, TemplateError)
 IN_PAGE = "they are in the HTML report, which you can download"
 
 
@@ -111,11 +115,10 @@ def show(audit_id: str) -> Response:
     if Role.REPORT in by_audit.artifacts:
         try:
             index = reader.read(by_audit.artifacts[Role.REPORT])
-        except (InvalidRequest, NotFound) as error:
-            problem = str(error)
-        else:
             with reader.limit_large(len(index.report.rows)):
                 result = build_result(audit, index, choice, reader, by_audit.artifacts)
+        except UnreadableReport as error:
+            problem = str(error)
     return render_page(
         "result.html",
         HTTPStatus.OK,
@@ -142,11 +145,16 @@ def build_result(
 
     Raises:
         InvalidRequest: the report has no such rows.
+        UnreadableReport: its parts do not fit together.
         TransientError: the artifact store did not answer.
     """
     excerpt, total = index.choose(choice)
     pictures, note = load_pictures(reader, artifacts, want_pictures(index, excerpt))
-    parts = render_parts(index.report, pictures.galleries, pictures.unscored, excerpt)
+    try:
+        parts = render_parts(index.report, pictures.galleries, pictures.unscored, excerpt)
+    except MALFORMED as error:  # parts of any shape: parameters, threat models, the audit itself
+        log.warning("a report cannot be shown", audit=audit.id, error=repr(error))
+        raise UnreadableReport("its parts do not fit together") from error
     return Result(audit, index, choice, excerpt, total, parts, note)
 
 
@@ -184,9 +192,7 @@ def load_pictures(
         )
     try:
         pictures = reader.read_pictures(artifact, is_wanted)
-    except TransientError:
-        raise
-    except (InvalidRequest, NotFound) as error:
+    except UnreadableReport as error:
         where = f"; {IN_PAGE}" if has_page else ""
         return ReportPictures(), f"The pictures cannot be shown: {error}{where}."
     if pictures.left_out:

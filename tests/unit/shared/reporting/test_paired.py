@@ -41,17 +41,16 @@ def test_bca_is_that_of_the_house() -> None:
 
 
 def test_proportions_have_newcombes_interval() -> None:
-    """The example of Newcombe (1998), table II, method 10: 14 of 15 against 1 of 15."""
-    # 36 and 14 of 50, with 12 discordant pairs one way and 2 the other: checked by hand
-    first, second = [1] * 8 + [0] * 8, [1] * 8 + [0] * 8
-    low, high = newcombe(first, second)
+    """Without discordant pairs it is not of width zero; it never claims more than Wilson's ends."""
+    low, high = newcombe([1] * 8 + [0] * 8, [1] * 8 + [0] * 8)
     assert low == pytest.approx(-high)
     assert 0 < high < 0.3
-    # without any discordant pair all have, the interval still has a width
-    low, high = newcombe([1] * 8, [1] * 8)
-    assert (low, high) == pytest.approx((-0.324, 0.324), abs=0.001)
+    wilson = statistics.wilson(8, 8)
+    assert wilson is not None
+    assert newcombe([1] * 8, [1] * 8) == pytest.approx((wilson[0] - 1, 1 - wilson[0]))
     low, high = newcombe([0] * 8, [1] * 8)
-    assert 0.5 < low < 1 <= high + 1e-9
+    assert low == pytest.approx(1 - 2**0.5 * (1 - wilson[0]))
+    assert high == pytest.approx(1)
 
 
 def test_a_shift_of_every_pair_is_seen() -> None:
