@@ -57,7 +57,7 @@ def main() -> None:
                 body = {**AUDIT, "name": f"{shift}"}
                 ids.append(gateway.http.post("/v1/audits", json=body).get_json()["id"])
                 report, evaluations, galleries = make_report(rows, shift)
-                files = {
+                files: dict[str, bytes] = {
                     Role.REPORT: json.dumps(report.to_dict()).encode(),
                     Role.REPORT_PICTURES: write_pictures(galleries),
                 }
