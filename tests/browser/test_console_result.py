@@ -117,7 +117,9 @@ def test_a_slider_shows_each_setting_of_a_sweep(visitor: Visit, reported: Report
     page.keyboard.press("ArrowRight")
     for words in ("Not seen", "9.0 dB", "0.90", "0.07"):
         expect(setting).to_contain_text(words)
-    told = "noise 1: feature_recovery Not seen 9.0 dB baseline 13.0 dB; test accuracy 0.90, cost 0.07"
+    told = (
+        "noise 1: feature_recovery Not seen 9.0 dB baseline 13.0 dB; test accuracy 0.90, cost 0.07"
+    )
     expect(slider).to_have_attribute("aria-valuetext", told)
     drawn = page.locator(".wide svg").filter(has=page.locator(".cursor"))
     expect(drawn.locator(".mark.current")).to_have_count(1)
