@@ -90,6 +90,7 @@ class TenantStore:
     get_preview = _bind(previews.get_preview)
     list_previews = _bind(previews.list_previews)
     list_progress = _bind(progress_curve.list_progress)
+    find_artifacts = _bind(queries.find_artifacts)
     find_live_duplicates = _bind(queries.find_live_duplicates)
 
     find_inputs = _bind(lineage.find_inputs)

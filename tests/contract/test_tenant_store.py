@@ -73,6 +73,7 @@ QUESTIONS: dict[str, Callable[[World], Any]] = {
     "list_audits": lambda w: w.bob.list_audits().items,
     "count_audit_jobs_by_stage": lambda w: w.bob.count_audit_jobs_by_stage(w.audit),
     "get_artifact": lambda w: w.bob.get_artifact(w.artifact),
+    "find_artifacts": lambda w: w.bob.find_artifacts([w.artifact]),
     "find_live_duplicates": lambda w: w.bob.find_live_duplicates([PLANNED.request_key]),
     "find_inputs": lambda w: w.bob.find_inputs(w.job, Catalog([]), "train", ["OUT"]),
     "data_behind": lambda w: w.bob.data_behind(w.artifact, lambda files: {}, "inputs.IN"),

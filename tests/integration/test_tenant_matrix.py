@@ -50,6 +50,8 @@ DATASET = {"name": "own", "params": {"path": "upload:{upload}"}}
 ENTRIES: dict[tuple[str, str], Entry] = {
     ("GET", "/"): OWN,
     ("GET", "/assets/<path:filename>"): FOREIGN,
+    ("GET", "/audits/<audit_id>/result"): Entry(404, queries={"sort=worst": 404}),
+    ("GET", "/compare"): Entry(200, queries={"audits={audit}": 404, "audits={audit},{audit}": 404}),
     ("GET", "/live"): OWN,
     ("GET", "/sign-in"): OWN,
     ("POST", "/sign-in"): Entry(403, b"key=x"),  # not from a page of ours

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import mimetypes
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,12 @@ from shared.reporting.page import TEMPLATES as REPORT_TEMPLATES
 
 FOLDER = Path(__file__).parent
 STATIC = FOLDER / "static"
-# Files of the report that pages use too: its colours, so that both look the same.
-SHARED_FILES = {"theme.css": REPORT_TEMPLATES / "theme.css"}
+# Styles of the report that pages use too: its colours, so that both look the same, and how its
+# parts look where a page shows them.
+SHARED_STYLES: Mapping[str, Callable[[str], str]] = {
+    "theme.css": lambda css: css,
+    "report.css": lambda css: f".report {{\n{css}\n}}\n",
+}
 # Beside the home page: address, name, and the scope without which it is not offered.
 NAV = (
     ("/audits", "Audits", READ),
@@ -78,21 +83,22 @@ def render_page(template: str, status: int = 200, **context: Any) -> Response:
     return response
 
 
-def find_asset(name: str) -> Path | None:
+def read_asset(name: str) -> bytes | None:
     """The file that is served under this name; None if there is none."""
-    if name in SHARED_FILES:
-        return SHARED_FILES[name]
+    if name in SHARED_STYLES:
+        return SHARED_STYLES[name]((REPORT_TEMPLATES / name).read_text()).encode()
     path = (STATIC / name).resolve()
-    return path if path.is_relative_to(STATIC.resolve()) and path.is_file() else None
+    is_ours = path.is_relative_to(STATIC.resolve()) and path.is_file()
+    return path.read_bytes() if is_ours else None
 
 
 @cache
 def get_asset_url(name: str) -> str:
     """Its URL, which is another one for another content: browsers keep it for good."""
-    path = find_asset(name)
-    if path is None:
+    data = read_asset(name)
+    if data is None:
         raise FileNotFoundError(f"there is no asset {name}")
-    return f"/assets/{name}?v={hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
+    return f"/assets/{name}?v={hashlib.sha256(data).hexdigest()[:12]}"
 
 
 def guess_media_type(name: str) -> str:
