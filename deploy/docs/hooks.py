@@ -10,6 +10,7 @@ from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
 
 from deploy.docs import reference, repository, theme
+from deploy.docs.nav import expand_nav
 
 _HIDDEN = "---\nsearch:\n  exclude: true\n---\n\n"
 
@@ -32,6 +33,8 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
         _add(files, config, repository.find_page(path), text, InclusionLevel.NOT_IN_NAV)
     for name, text in theme.read_files().items():
         _add(files, config, name, text)
+    shown = [file.src_uri for file in files.documentation_pages(inclusion=InclusionLevel.is_in_nav)]
+    config.nav = expand_nav(config.nav or [], shown)
     return files
 
 

@@ -40,13 +40,24 @@ def write_block(text: str, language: str = "") -> str:
 
 
 def escape_text(text: str) -> str:
-    """Plain text, so that nothing in it is markup."""
-    return re.sub(r"([\\*_<>\[\]`{}#])", r"\\\1", text)
+    """Plain text, so that nothing in it is markup but `code`."""
+    parts = re.split(r"(`[^`\n]+`)", text)
+    parts[::2] = [re.sub(r"([\\*_<>\[\]`{}#])", r"\\\1", part) for part in parts[::2]]
+    return "".join(parts)
 
 
 def end_sentence(text: str) -> str:
-    """The text with a capital letter and a full stop."""
+    """The text with a full stop, and a capital letter if it begins with a word."""
     text = text.strip()
     if not text:
         return ""
-    return text[0].upper() + text[1:] + ("" if text[-1] in ".!?" else ".")
+    if re.match(r"[a-z]+[ ,:;]", text):
+        text = text[0].upper() + text[1:]
+    return text if text[-1] in ".!?" else f"{text}."
+
+
+def format_number(value: float) -> str:
+    """A bound or a default; 8,589,934,592 is easier to read than 8.58993e+09."""
+    if float(value).is_integer() and abs(value) < 1e15:
+        return f"{int(value):,}"
+    return f"{value:g}"
