@@ -10,7 +10,7 @@ import typer
 from deploy.docs.markdown import end_sentence, escape_text, write_code, write_table
 from services.cli.main import COMMANDS, GROUPS, app
 
-_TEXT = """# palimpsest
+_TEXT = """# Command line
 
 `pip install .` installs the command line. It finds the gateway in `PALIMPSEST_URL` and the key in
 `PALIMPSEST_TOKEN`; without them it uses what `make serve` has started in this folder. A command that
