@@ -12,6 +12,8 @@ from mkdocs.structure.pages import Page
 from deploy.docs import reference, repository, theme
 from deploy.docs.nav import expand_nav
 
+_SOURCES = {page: path for path, page in repository.PAGES.items() if page != "index.md"}
+_TITLES: dict[str, str] = {}  # of pages by the path of their file, filled once all are known
 _HIDDEN = "---\nsearch:\n  exclude: true\n---\n\n"
 
 
@@ -28,6 +30,7 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     for page, text in reference.write_pages().items():
         texts[f"{repository.DOCS}/{page}"] = text
         _add(files, config, page, text)
+    _TITLES.update({path: repository.read_title(text) for path, text in texts.items()})
     for path in repository.iter_linked_files(texts):
         text = _HIDDEN + repository.read_page(path)
         _add(files, config, repository.find_page(path), text, InclusionLevel.NOT_IN_NAV)
@@ -53,7 +56,4 @@ def on_page_markdown(markdown: str, *, page: Page, **_: Any) -> str:
     path = _SOURCES.get(page.file.src_uri, f"{repository.DOCS}/{page.file.src_uri}")
     if page.file.src_uri.startswith(f"{repository.FILES}/"):
         path = page.file.src_uri.removeprefix(f"{repository.FILES}/").removesuffix(".md")
-    return repository.rewrite_links(markdown, path, page.file.src_uri)
-
-
-_SOURCES = {page: path for path, page in repository.PAGES.items() if page != "index.md"}
+    return repository.rewrite_links(markdown, path, page.file.src_uri, _TITLES)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from deploy.docs.markdown import write_block
@@ -27,9 +27,10 @@ PAGES = {
 }
 FILES = "files"
 _LANGUAGES = {".py": "python", ".yml": "yaml", ".yaml": "yaml", ".json": "json", ".toml": "toml"}
-# Outside of fenced blocks: ](target) of a link or a picture.
+# Outside of fenced blocks: ](target) of a link or a picture, and [file.md](target).
 _FENCED = re.compile(r"^( *)(`{3,}).*?^\1\2 *$", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"(?<=\]\()([^)\s]+)(?=\))")
+_NAMED_LINK = re.compile(r"\[[\w./-]+\.md\]\(([^)\s]+)\)")
 
 
 def find_page(path: str) -> str:
@@ -47,8 +48,19 @@ def list_links(text: str, path: str) -> list[str]:
     return [resolved for link in links if (resolved := _resolve(link, path))]
 
 
-def rewrite_links(text: str, path: str, page: str) -> str:
-    """The text of a file, with its links as the page needs them."""
+def read_title(text: str) -> str:
+    """The title of a page; empty if it has none."""
+    found = re.search(r"^# (.+)$", text, re.MULTILINE)
+    return found[1] if found else ""
+
+
+def rewrite_links(text: str, path: str, page: str, titles: Mapping[str, str]) -> str:
+    """The text of a file, with its links as the page needs them. A link whose text is the name of a
+    file gets the title of its page (`titles`, by path)."""
+
+    def name(match: re.Match[str]) -> str:
+        title = titles.get(_resolve(match[1], path) or "")
+        return f"[{title}]({match[1]})" if title else match[0]
 
     def rewrite(match: re.Match[str]) -> str:
         target = match[1]
@@ -60,7 +72,7 @@ def rewrite_links(text: str, path: str, page: str) -> str:
         return f"{relative}{hash_mark}{anchor}"
 
     parts = _split_fenced(text)
-    parts[::2] = [_LINK.sub(rewrite, part) for part in parts[::2]]
+    parts[::2] = [_LINK.sub(rewrite, _NAMED_LINK.sub(name, part)) for part in parts[::2]]
     return "".join(parts)
 
 

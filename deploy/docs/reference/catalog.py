@@ -53,7 +53,7 @@ def write_pages() -> dict[str, str]:
     ]
     pages = {"catalog/README.md": _TEXT + write_table(("kind", "plugins"), counts)}
     for kind, (title, summary, page) in _KINDS.items():
-        head = f"# {title}\n\n{summary} To add one: [adding/{page}.md](../../adding/{page}.md).\n"
+        head = f"# {title}\n\n{summary} See also [{page}.md](../../adding/{page}.md).\n"
         pages[f"catalog/{kind}.md"] = "\n".join([head, *map(_write_entry, entries[kind])])
     return pages
 

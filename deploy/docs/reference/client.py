@@ -32,7 +32,7 @@ def write_pages() -> dict[str, str]:
     parts = [_TEXT, "## Client\n", _write_class(package.Client, package.AsyncClient)]
     for name, method in inspect.getmembers(package.Client, inspect.isfunction):
         if not name.startswith("_"):
-            parts.append(_write_method(name, method))
+            parts.append(_write_method(name, method, "###"))
     parts.append("## What methods return and take\n")
     parts += [f"### {one.__name__}\n\n{_write_class(one, one)}" for one in records]
     parts.append("## Errors\n")
@@ -55,10 +55,10 @@ def _write_class(shown: type, documented: type) -> str:
     return "\n".join([text, _write_doc(documented), "", *extra])
 
 
-def _write_method(name: str, method: Any) -> str:
+def _write_method(name: str, method: Any, heading: str = "####") -> str:
     signature = str(inspect.signature(method)).replace("(self, ", "(").replace("(self)", "()")
     code = write_block(_wrap(f"{name}{signature}"), "python")
-    return f"#### {name}\n\n{code}\n{_write_doc(method)}\n"
+    return f"{heading} {name}\n\n{code}\n{_write_doc(method)}\n"
 
 
 def _wrap(signature: str) -> str:
@@ -82,7 +82,8 @@ def _write_doc(documented: Any) -> str:
     for paragraph in doc.split("\n\n"):
         head, _, rest = paragraph.partition("\n")
         if head in ("Args:", "Raises:", "Yields:", "Returns:"):
-            paragraphs.append(f"{head}\n\n{_write_list(inspect.cleandoc(rest))}")
+            title = {"Args:": "Arguments:", "Raises:": "Errors:"}.get(head, head)
+            paragraphs.append(f"{title}\n\n{_write_list(inspect.cleandoc(rest))}")
         elif re.match(r"\w+(, \w+)*: ", head):
             paragraphs.append(_write_list(paragraph))
         else:
