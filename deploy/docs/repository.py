@@ -136,5 +136,7 @@ def _write_notebook(notebook: dict[str, list[dict[str, object]]], path: str) -> 
     parts = []
     for cell in notebook["cells"]:
         source = "".join(str(line) for line in cell["source"])  # type: ignore[attr-defined]
-        parts.append(write_block(source, "python") if cell["cell_type"] == "code" else source + "\n")
+        parts.append(
+            write_block(source, "python") if cell["cell_type"] == "code" else source + "\n"
+        )
     return "\n".join(parts) + f"\nThis page is the notebook `{path}`.\n"

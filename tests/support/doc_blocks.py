@@ -88,4 +88,3 @@ def split_commands(script: str) -> Iterator[list[str]]:
             words.append(token)
     if words:
         yield words
-

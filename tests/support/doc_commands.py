@@ -120,7 +120,9 @@ def _check_compose(arguments: Sequence[str]) -> None:
         option, value = words.pop(0), words.pop(0)
         profiles = {name for service in services.values() for name in service.get("profiles", ())}
         if option != "--profile" or value not in profiles:
-            raise WrongCommand(f"docker compose {option} {value}: there are the profiles {profiles}")
+            raise WrongCommand(
+                f"docker compose {option} {value}: there are the profiles {profiles}"
+            )
     if not words or words[0] not in _COMPOSE:
         raise WrongCommand(f"docker compose {words[:1]} is none of {_COMPOSE}")
     for scaled in re.findall(r"--scale (\S+)=\d", " ".join(words)):

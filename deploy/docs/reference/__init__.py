@@ -24,5 +24,7 @@ _MODULES = (
 def write_pages() -> dict[str, str]:
     """Path in the site -> text: Markdown of pages, and the JSON documents beside them."""
     return {
-        f"reference/{name}": text for module in _MODULES for name, text in module.write_pages().items()
+        f"reference/{name}": text
+        for module in _MODULES
+        for name, text in module.write_pages().items()
     }

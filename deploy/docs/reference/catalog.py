@@ -79,8 +79,9 @@ def _list_roles(entry: CatalogEntry) -> Iterable[tuple[str, str]]:
         yield "needs", _link_roles(entry.needs)
     for parameter, by_value in entry.needs_when.items():
         for value, roles in by_value.items():
-            yield f"with `{parameter}: {value.lower() if value in ('True', 'False') else value}`", (
-                f"also needs {_link_roles(roles)}"
+            yield (
+                f"with `{parameter}: {value.lower() if value in ('True', 'False') else value}`",
+                (f"also needs {_link_roles(roles)}"),
             )
     if entry.uses:
         yield "uses if given", _link_roles(entry.uses)

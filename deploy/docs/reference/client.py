@@ -88,7 +88,9 @@ def _write_doc(documented: Any) -> str:
             paragraphs.append(_write_list(paragraph))
         else:
             paragraphs.append(escape_text(" ".join(paragraph.split())))
-    return end_sentence("\n\n".join(paragraphs)) if len(paragraphs) == 1 else "\n\n".join(paragraphs)
+    return (
+        end_sentence("\n\n".join(paragraphs)) if len(paragraphs) == 1 else "\n\n".join(paragraphs)
+    )
 
 
 def _write_list(text: str) -> str:

@@ -50,7 +50,9 @@ def write_pages() -> dict[str, str]:
 
 
 def _list_registered(panel: str, commands: dict[str, Any]) -> list[Any]:
-    return [one for name, one in commands.items() if one.rich_help_panel == panel and " " not in name]
+    return [
+        one for name, one in commands.items() if one.rich_help_panel == panel and " " not in name
+    ]
 
 
 def _write_command(name: str, command: Any) -> str:
@@ -88,7 +90,9 @@ def _order(names: Iterable[str]) -> list[str]:
 
 def _write_meaning(param: Any) -> tuple[str, str]:
     default = param.default
-    shown = default not in (None, False, "", (), []) and not callable(default) and param.show_default
+    shown = (
+        default not in (None, False, "", (), []) and not callable(default) and param.show_default
+    )
     return (
         write_code(str(getattr(default, "value", default))) if shown else "",
         end_sentence(escape_text(param.help or "")),

@@ -24,7 +24,8 @@ def write_pages() -> dict[str, str]:
     header = ("status", "meaning")
     commands = [(str(status), text) for status, text in _COMMANDS.items()]
     programs = [(str(status), text) for status, text in _PROGRAMS.items()]
-    return {"exit-statuses.md": f"""# Exit statuses
+    return {
+        "exit-statuses.md": f"""# Exit statuses
 
 ## palimpsest
 
@@ -33,4 +34,5 @@ Thresholds are for continuous integration: `palimpsest audit FILE --fail-on 'psn
 
 ## palimpsest-admin and the programs of a system
 
-{write_table(header, programs)}"""}
+{write_table(header, programs)}"""
+    }

@@ -11,7 +11,10 @@ from services.gateway.problems import MEDIA_TYPE, get_problem_type
 _MEANINGS = {
     400: ("The body is not JSON, or not a JSON object.", "Correct the body."),
     401: ("The request has no key, or one that is not valid.", "Send a valid key or the token."),
-    403: ("The key lacks the scope that the route needs.", "Use another key; `detail` names the scope."),
+    403: (
+        "The key lacks the scope that the route needs.",
+        "Use another key; `detail` names the scope.",
+    ),
     404: (
         "There is no such thing, or it belongs to another tenant.",
         "Check the id, and the tenant of the key.",
@@ -72,4 +75,3 @@ sent by the server before there is a request, without a body.
 def _write_row(status: int) -> tuple[str, ...]:
     happened, remedy = _MEANINGS[status]
     return (write_code(get_problem_type(status)), str(status), happened, remedy)
-

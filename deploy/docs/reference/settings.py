@@ -71,5 +71,7 @@ def _write_default(default: Any) -> str:
     if isinstance(default, SecretStr):
         default = default.get_secret_value()
     if isinstance(default, float | int):
-        return write_code(FOREVER if math.isinf(default) else format_number(default).replace(",", ""))
+        return write_code(
+            FOREVER if math.isinf(default) else format_number(default).replace(",", "")
+        )
     return write_code(str(default))

@@ -126,10 +126,12 @@ def test_every_audit_can_be_planned(block: Block, catalog: Catalog) -> None:
             assert plan(spec, catalog)[-1].stage == "report"
 
 
-@pytest.mark.parametrize("text", ["forgets: {deletions: 2}", "train: {sise: 2}", "attacks: [recover]"])
+@pytest.mark.parametrize(
+    "text", ["forgets: {deletions: 2}", "train: {sise: 2}", "attacks: [recover]"]
+)
 def test_a_wrong_audit_is_found(text: str, catalog: Catalog) -> None:
     (audit,) = read_audits(text)
-    with pytest.raises(Exception, match="forgets|sise|recover"):
+    with pytest.raises(Exception, match=r"forgets|sise|recover"):
         plan(AuditSpec.model_validate(audit), catalog)
 
 
