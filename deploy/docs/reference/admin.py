@@ -26,7 +26,7 @@ extra `gateway`; `python -m services.admin` is the same.
 
 """
 _COLUMNS = "88"
-_PROGRAMS: dict[str, Callable[[], int]] = {
+_PROGRAMS: dict[str, Callable[[], object]] = {
     "services.gateway": gateway.main,
     "services.reconciler": reconciler.main,
     "workers": worker.main,
@@ -61,7 +61,7 @@ def _iter_parsers(
             yield from _iter_parsers(one, helps.get(name, ""))
 
 
-def _print_help(main: Callable[[], int]) -> str:
+def _print_help(main: Callable[[], object]) -> str:
     with (
         mock.patch.object(sys, "argv", ["", "--help"]),
         contextlib.redirect_stdout(io.StringIO()) as written,

@@ -37,7 +37,7 @@ def write_pages() -> dict[str, str]:
     parts += [f"### {one.__name__}\n\n{_write_class(one, one)}" for one in records]
     parts.append("## Errors\n")
     rows = [
-        (f"`{one.__name__}`", f"`{one.__base__.__name__}`", _write_doc(one).replace("\n", " "))
+        (f"`{one.__name__}`", f"`{one.__mro__[1].__name__}`", _write_doc(one).replace("\n", " "))
         for one in errors
     ]
     parts.append(write_table(("error", "is a", "when"), rows))

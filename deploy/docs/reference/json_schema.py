@@ -38,7 +38,7 @@ def name_type(schema: Schema, root: Schema) -> str:
         return "one of " + write_names([str(value) for value in schema["enum"]])
     found = schema.get("type")
     if isinstance(found, list):
-        return " or ".join(_TYPES.get(one, one) for one in found)
+        return " or ".join(_TYPES.get(one, str(one)) for one in found)
     if found == "array":
         return _name_list(schema, root)
     if found == "object" and isinstance(schema.get("additionalProperties"), dict):

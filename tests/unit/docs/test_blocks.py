@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
 
 from shared.catalog import Catalog
+from shared.data_files import DataFile
 from shared.jobs.plan import plan
 from shared.jobs.spec import AuditSpec
 from tests.support.doc_blocks import Block, list_blocks
 from tests.support.doc_python import find_wrong_names
 from tests.support.source_tree import ROOT
 from tests.support.yaml_text import load_yaml
-from workers.catalog import load_catalog
 
 # Pages whose blocks of a language a test runs or installs as they are.
 RUN = {
@@ -44,7 +45,10 @@ LABORATORY: dict[str, Any] = {
 OWN: dict[str, Any] = {
     "dataset": {
         "name": "own_samples",
-        "params": {"deleted": f"upload:{SHA256}", "public": f"upload:{SHA256}", "num_classes": 10},
+        "params": {
+            **dict.fromkeys(("deleted", "public", "retained"), f"upload:{SHA256}"),
+            "num_classes": 10,
+        },
     },
     "model": "mlp", "original": SHA256, "attacks": ["label_inference"],
 }  # fmt: skip
@@ -72,7 +76,12 @@ def test_what_is_said_to_be_run_is_there() -> None:
         assert path in text or '"docs/adding"' in text, f"{test} does not read {path}"
 
 
-@pytest.mark.parametrize("block", list_blocks("python"), ids=str)
+def mark_slow(block: Block) -> Any:
+    """Blocks that import torch take seconds."""
+    return pytest.param(block, marks=[pytest.mark.slow] if "import torch" in block.text else [])
+
+
+@pytest.mark.parametrize("block", map(mark_slow, list_blocks("python")), ids=str)
 def test_python_imports_and_calls_what_there_is(block: Block) -> None:
     compile(block.text, str(block), "exec")
     if (block.path, block.language) not in RUN:
@@ -96,12 +105,15 @@ def test_wrong_python_is_found(text: str) -> None:
 
 @pytest.fixture(scope="module")
 def catalog() -> Catalog:
+    from workers.catalog import load_catalog
+
     return load_catalog()
 
 
 def read_audits(text: str) -> Iterator[dict[str, Any]]:
     """Complete audits of an excerpt. Lines with the same field are alternatives."""
-    text = re.sub(r"\bSHA256\b", SHA256, text)
+    numbers = itertools.count()
+    text = re.sub(r"\bSHA256\b", lambda _: f"{next(numbers):a>64x}", text)  # each another file
     fields = Counter(re.findall(r"^(\w+):", text, re.MULTILINE))
     alternatives = text.splitlines() if max(fields.values()) > 1 else [text]
     for alternative in alternatives:
@@ -118,14 +130,21 @@ def read_audits(text: str) -> Iterator[dict[str, Any]]:
         yield audit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", list_blocks("yaml"), ids=str)
 def test_every_audit_can_be_planned(block: Block, catalog: Catalog) -> None:
     for audit in read_audits(block.text):
         spec = AuditSpec.model_validate(audit)
         if "declared" not in str(audit["dataset"]):  # names of what only a gateway knows
-            assert plan(spec, catalog)[-1].stage == "report"
+            assert plan(spec, catalog, identify_files)[-1].stage == "report"
 
 
+def identify_files(files: Sequence[DataFile]) -> dict[str, str]:
+    """As if every file that an audit names were there."""
+    return {file.path: SHA256 for file in files}
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text", ["forgets: {deletions: 2}", "train: {sise: 2}", "attacks: [recover]"]
 )
@@ -135,11 +154,8 @@ def test_a_wrong_audit_is_found(text: str, catalog: Catalog) -> None:
         plan(AuditSpec.model_validate(audit), catalog)
 
 
-@pytest.mark.parametrize("block", list_blocks("json"), ids=str)
-def test_json_is_json(block: Block) -> None:
-    json.loads(block.text)
-
-
-@pytest.mark.parametrize("block", list_blocks("toml"), ids=str)
-def test_toml_is_toml(block: Block) -> None:
-    tomllib.loads(block.text)
+def test_other_files_can_be_read() -> None:
+    for block in list_blocks("json"):
+        json.loads(block.text)
+    for block in list_blocks("toml"):
+        tomllib.loads(block.text)

@@ -15,7 +15,7 @@ from tests.support.source_tree import ROOT
     [
         ("[a](data.md#pictures)", "docs/audits.md", "[a](data.md#pictures)"),
         ("[a](../SECURITY.md#keys)", "docs/audits.md", "[a](security.md#keys)"),
-        ("[a](../deploy/README.md)", "docs/adding/stage.md", "[a](../files/docs/deploy/README.md.md)"),
+        ("[a](../../deploy/README.md)", "docs/adding/stage.md", "[a](../compose.md)"),
         ("[a](docs/data.md)", "README.md", "[a](data.md)"),
         ("[a](../examples/demo.yaml)", "docs/audits.md", "[a](files/examples/demo.yaml.md)"),
         ("[a](#pictures)", "docs/audits.md", "[a](#pictures)"),
