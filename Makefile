@@ -25,7 +25,7 @@ check: .venv  ## check style, types, import contracts and generated files
 
 docs: .venv  ## build the documentation site in site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
-	@echo "the site is in site/: open site/index.html, or run: python3 -m http.server --directory site"
+	@echo "open site/index.html"
 
 sync-client: .venv  ## write services/client/sync_client.py, which is generated from async_client.py
 	$(BIN)/python -m tests.support.sync_client

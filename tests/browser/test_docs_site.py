@@ -140,8 +140,9 @@ def test_pages_load_in_a_browser(browser: Browser, url: str) -> None:
             assert visitor.complaints == []
 
 
-def test_search_finds_what_is_here(browser: Browser, url: str) -> None:
-    with visit(browser, url) as visitor:
+@pytest.mark.parametrize("is_served", [True, False], ids=["served", "from a disk"])
+def test_search_finds_what_is_here(browser: Browser, url: str, site: Path, is_served: bool) -> None:
+    with visit(browser, url if is_served else site.as_uri()) as visitor:
         visitor.open("/index.html")
         visitor.page.get_by_placeholder("Search").fill("decoys")
         results = visitor.page.locator(".md-search-result__link")

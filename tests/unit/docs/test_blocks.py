@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
 import json
 import re
@@ -81,7 +82,7 @@ def mark_slow(block: Block) -> Any:
     return pytest.param(block, marks=[pytest.mark.slow] if "import torch" in block.text else [])
 
 
-@pytest.mark.parametrize("block", map(mark_slow, list_blocks("python")), ids=str)
+@pytest.mark.parametrize("block", [mark_slow(block) for block in list_blocks("python")], ids=str)
 def test_python_imports_and_calls_what_there_is(block: Block) -> None:
     compile(block.text, str(block), "exec")
     if (block.path, block.language) not in RUN:
@@ -137,6 +138,21 @@ def test_every_audit_can_be_planned(block: Block, catalog: Catalog) -> None:
         spec = AuditSpec.model_validate(audit)
         if "declared" not in str(audit["dataset"]):  # names of what only a gateway knows
             assert plan(spec, catalog, identify_files)[-1].stage == "report"
+
+
+@pytest.mark.slow
+def test_audits_in_python_can_be_planned(catalog: Catalog) -> None:
+    audits = [
+        ast.literal_eval(call.args[0])
+        for block in list_blocks("python")
+        for call in ast.walk(ast.parse(block.text))
+        if isinstance(call, ast.Call)
+        and ast.unparse(call.func).endswith(".submit_audit")
+        and isinstance(call.args[0], ast.Dict)
+    ]
+    assert audits
+    for audit in audits:
+        assert plan(AuditSpec.model_validate(audit), catalog)[-1].stage == "report"
 
 
 def identify_files(files: Sequence[DataFile]) -> dict[str, str]:
