@@ -51,7 +51,7 @@ def end_sentence(text: str) -> str:
     text = text.strip()
     if not text:
         return ""
-    if re.match(r"[a-z]+[ ,;]", text):
+    if re.match(r"[a-z]+([ ,;]|$)", text):
         text = text[0].upper() + text[1:]
     return text if text[-1] in ".!?" else f"{text}."
 

@@ -18,8 +18,17 @@ from workers.catalog import load_catalog
 
 # kind: title, what it is, the page that says how to add one
 _KINDS = {
-    "dataset": ("Data sets", "What models are trained on. See also [data](../../data.md).", "dataset"),
-    "model": ("Models", "Architectures.", "model"),
+    "dataset": (
+        "Data sets",
+        "What models are trained on; [data](../../data.md) says how files are read. A shape is C, H, W; "
+        "`?` is what a file decides.",
+        "dataset",
+    ),
+    "model": (
+        "Models",
+        "Architectures. `min_size` is the smallest side of a picture in pixels.",
+        "model",
+    ),
     "unlearning": ("Unlearning methods", "What makes a model forget.", "unlearning"),
     "defense": ("Defenses", "What is done to a model against attackers.", "defense"),
     "attack": (
@@ -33,7 +42,7 @@ _KINDS = {
         "Kinds of jobs. An audit plans them; [by hand](../../by-hand.md) shows how to run one.",
         "stage",
     ),
-}  # fmt: skip
+}
 _TEXT = """# Catalog
 
 What this version can run, as workers publish it. `palimpsest catalog` and `GET /v1/catalog` show
@@ -105,7 +114,7 @@ def _write_value(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
-        return ", ".join(str(one) for one in value)
+        return ", ".join("?" if one is None else str(one) for one in value)
     if isinstance(value, dict):
         return ", ".join(f"{name}: {one}" for name, one in value.items())
     return str(value)

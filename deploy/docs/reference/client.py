@@ -9,6 +9,7 @@ from typing import Any
 
 import services.client as package
 from deploy.docs.markdown import end_sentence, escape_text, write_block, write_table
+from services.client import calls
 from services.client.errors import ClientError
 
 _TEXT = """# Python client
@@ -33,6 +34,8 @@ def write_pages() -> dict[str, str]:
     for name, method in inspect.getmembers(package.Client, inspect.isfunction):
         if not name.startswith("_"):
             parts.append(_write_method(name, method, "###"))
+    parts.append("### Options of submit_job and dry_run_job\n")
+    parts.append(_write_signature("options", calls.build_job))
     parts.append("## What methods return and take\n")
     parts += [f"### {one.__name__}\n\n{_write_class(one, one)}" for one in records]
     parts.append("## Errors\n")
@@ -56,14 +59,18 @@ def _write_class(shown: type, documented: type) -> str:
 
 
 def _write_method(name: str, method: Any, heading: str = "####") -> str:
+    return f"{heading} {name}\n\n{_write_signature(name, method)}"
+
+
+def _write_signature(name: str, method: Any) -> str:
     signature = str(inspect.signature(method)).replace("(self, ", "(").replace("(self)", "()")
     code = write_block(_wrap(f"{name}{signature}"), "python")
-    return f"{heading} {name}\n\n{code}\n{_write_doc(method)}\n"
+    return f"{code}\n{_write_doc(method)}\n"
 
 
 def _wrap(signature: str) -> str:
     """One line if it fits, otherwise a parameter on each."""
-    signature = signature.replace("'", "")
+    signature = re.sub(r"<function (\w+) at 0x\w+>", r"\1", signature.replace("'", ""))
     if len(signature) <= _WIDTH:
         return signature
     name, rest = signature.split("(", 1)

@@ -8,7 +8,7 @@ from services.cli.output.console import FAILED, GATE_CROSSED, INTERRUPTED, OK, U
 _COMMANDS = {
     OK: "Success. Of a command that waits: what it waited for has succeeded.",
     FAILED: "A job or an audit failed or was cancelled, or the gateway could not do it.",
-    USAGE_ERROR: "The command line, a file, the key or the request is wrong. Nothing was changed.",
+    USAGE_ERROR: "The command line, a file, the key or the request is wrong.",
     GATE_CROSSED: "`--fail-on`: a row of the report exceeds a threshold.",
     INTERRUPTED: "Ctrl-C. What was submitted keeps running.",
 }

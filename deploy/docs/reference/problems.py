@@ -42,7 +42,7 @@ _MEANINGS = {
     503: ("A store does not answer.", "Repeat the request after `Retry-After`."),
     507: ("The tenant's storage is used up, or the disk is full.", "Delete what is not needed."),
 }
-_WITHOUT_BODY = {414: "The URL is too long.", 431: "The headers are too large."}
+_WITHOUT_BODY = {414, 431}
 
 
 def write_pages() -> dict[str, str]:
@@ -51,10 +51,15 @@ def write_pages() -> dict[str, str]:
         int(status) for _, _, operation in iter_operations() for status in operation["responses"]
         if int(status) >= 400
     }  # fmt: skip
-    rows = [_write_row(status) for status in sorted((statuses | {405, 500}) - set(_WITHOUT_BODY))]
-    schema = load_openapi()["components"]["schemas"]["Problem"]
+    rows = [_write_row(status) for status in sorted((statuses | {405, 500}) - _WITHOUT_BODY)]
+    schemas = load_openapi()["components"]["schemas"]
+    schema = schemas["Problem"]
     fields = [
-        (write_code(name), name_type(field, schema), end_sentence(field.get("description", "")))
+        (
+            write_code(name),
+            name_type(field, {"$defs": schemas}),
+            end_sentence(field.get("description", "")),
+        )
         for name, field in schema["properties"].items()
     ]
     text = f"""# Errors of the API
@@ -66,8 +71,8 @@ by `type` or by the status; `detail` is for people, and its words may change.
 ## Types of problems
 
 {write_table(("type", "status", "what happened", "what to do"), rows)}
-414 ({_WITHOUT_BODY[414].rstrip(".").lower()}) and 431 ({_WITHOUT_BODY[431].rstrip(".").lower()}) are
-sent by the server before there is a request, without a body.
+Two errors are sent by the server before there is a request, without a body: 414, the URL is too long,
+and 431, the headers are too large.
 """
     return {"problems.md": text}
 

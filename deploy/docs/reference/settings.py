@@ -17,7 +17,7 @@ _TEXT = """# Settings
 Every setting is an environment variable. A process refuses to start if its environment contains an
 unknown variable with the prefix `PALIMPSEST_`, and names the most similar known one. All processes
 of a system must have the same `PALIMPSEST_LEASE_S`. Units stand in the names; `_DAYS` also takes
-`forever`. [deploy/README.md](../../deploy/README.md) has the settings of the compose file.
+`forever`. The [compose file](../../deploy/README.md) has some defaults of its own.
 
 """
 _CLIENT = """
@@ -59,7 +59,12 @@ def _name_type(annotation: Any, info: FieldInfo) -> str:
     bounds = [
         f"{sign} {format_number(getattr(one, attribute))}"
         for one in info.metadata
-        for attribute, sign in (("gt", ">"), ("ge", "at least"), ("lt", "<"), ("le", "at most"))
+        for attribute, sign in (
+            ("gt", "more than"),
+            ("ge", "at least"),
+            ("lt", "less than"),
+            ("le", "at most"),
+        )
         if getattr(one, attribute, None) is not None
     ]
     return ", ".join([names.get(annotation, "path"), *bounds])
