@@ -50,8 +50,8 @@ def list_links(text: str, path: str) -> list[str]:
 
 def read_title(text: str) -> str:
     """The title of a page; empty if it has none."""
-    found = re.search(r"^# (.+)$", text, re.MULTILINE)
-    return found[1] if found else ""
+    heading = re.search(r"^# (.+)$", text, re.MULTILINE)
+    return heading[1] if heading else ""
 
 
 def rewrite_links(text: str, path: str, page: str, titles: Mapping[str, str]) -> str:

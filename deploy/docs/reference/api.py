@@ -119,8 +119,8 @@ def _iter_fields(
 
 def _follow(schema: Mapping[str, Any], document: Mapping[str, Any]) -> Mapping[str, Any]:
     name = schema.get("$ref", "").rpartition("/")[2]
-    found: Mapping[str, Any] = document["components"]["schemas"][name] if name else schema
-    return found
+    target: Mapping[str, Any] = document["components"]["schemas"][name] if name else schema
+    return target
 
 
 def _name_type(schema: Mapping[str, Any], document: Mapping[str, Any]) -> str:

@@ -105,6 +105,6 @@ def _write_list(text: str) -> str:
     items = re.split(r"\n(?=\S)", text)
     lines = []
     for item in items:
-        name, found, meaning = " ".join(item.split()).partition(": ")
-        lines.append(f"- `{name}`: {escape_text(meaning)}" if found else f"- {escape_text(name)}")
+        name, colon, meaning = " ".join(item.split()).partition(": ")
+        lines.append(f"- `{name}`: {escape_text(meaning)}" if colon else f"- {escape_text(name)}")
     return "\n".join(lines)

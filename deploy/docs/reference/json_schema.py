@@ -36,16 +36,16 @@ def name_type(schema: Schema, root: Schema) -> str:
         return write_code(json.dumps(schema["const"]))
     if "enum" in schema:
         return "one of " + write_names([str(value) for value in schema["enum"]])
-    found = schema.get("type")
-    if isinstance(found, list):
-        return " or ".join(_TYPES.get(one, str(one)) for one in found)
-    if found == "array":
+    kind = schema.get("type")
+    if isinstance(kind, list):
+        return " or ".join(_TYPES.get(one, str(one)) for one in kind)
+    if kind == "array":
         return _name_list(schema, root)
-    if found == "object" and isinstance(schema.get("additionalProperties"), dict):
+    if kind == "object" and isinstance(schema.get("additionalProperties"), dict):
         return f"object of {name_type(schema['additionalProperties'], root)}"
     if "x-data" in schema:
         return "a file of the data root, or `upload:SHA256`"
-    return ", ".join([_TYPES.get(str(found), "any value"), *_list_limits(schema)])
+    return ", ".join([_TYPES.get(str(kind), "any value"), *_list_limits(schema)])
 
 
 def _name_reference(reference: str, root: Schema) -> str:
