@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-MAX_LISTED = 12  # names of a longer list that a cell shows
+MAX_LISTED = 24  # names of a longer list that a cell shows
 
 
 def write_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
