@@ -12,14 +12,19 @@ from pydantic import BaseModel, Field
 from services.gateway.api._blueprint import make_blueprint
 from services.gateway.deps import current_gateway
 from services.gateway.problems import document_errors
-from services.gateway.queue_reading import StageQueue, choose_tenant, read_queues
+from services.gateway.queue_reading import (
+    StageQueue,
+    choose_tenant,
+    has_stage,
+    read_queue,
+    read_queues,
+)
 from services.gateway.schemas import WorkerView, format_rfc3339, serialize_worker
 from services.gateway.scopes import require_scope
 from services.gateway.submission import require_id_format
 from shared.errors import NotFound
 from shared.jobs import stage_pauses, worker_drains, worker_registry
 from shared.jobs.keys import ADMIN
-from shared.jobs.monitoring import StageProgress
 
 routes = make_blueprint("workers", "queues and workers")
 
@@ -108,7 +113,7 @@ def pause_stage(path: StagePath) -> Response:
     continue. Repeatable."""
     stage = _require_stage(path.stage)
     stage_pauses.pause_stage(current_gateway().deps.db, stage)
-    return jsonify(_serialize_queue(read_queues()[0][stage]))
+    return jsonify(_serialize_queue(read_queue(stage)))
 
 
 @routes.post("/queues/<stage>/resume", responses={200: QueueView, **document_errors(404)})
@@ -118,12 +123,11 @@ def resume_stage(path: StagePath) -> Response:
     stage = _require_stage(path.stage)
     stages = stage_pauses.resume_stage(current_gateway().deps.db, stage)
     current_gateway().deps.wakeup_sender.notify(stages)
-    unknown = StageQueue(stage, {}, 0, StageProgress(), None)
-    return jsonify(_serialize_queue(read_queues()[0].get(stage, unknown)))
+    return jsonify(_serialize_queue(read_queue(stage)))
 
 
 def _require_stage(stage: str) -> str:
-    if require_id_format(stage, STAGE, "stage") not in read_queues()[0]:
+    if not has_stage(require_id_format(stage, STAGE, "stage")):
         raise NotFound(f"there is no stage {stage}")
     return stage
 
@@ -158,8 +162,12 @@ def undrain_worker(path: WorkerPath) -> Response:
 
 
 def _respond_worker(worker_id: str) -> Response:
-    drain = DrainView(id=worker_id, live=False, drain=False, drained_at=None, job=None)
-    for worker in worker_registry.list_workers(current_gateway().deps.db):
+    db = current_gateway().deps.db
+    drained_at = format_rfc3339(worker_drains.find_drained_at(db, worker_id))
+    drain = DrainView(
+        id=worker_id, live=False, drain=drained_at is not None, drained_at=drained_at, job=None
+    )
+    for worker in worker_registry.list_workers(db):
         if worker.id == worker_id:
             seen = serialize_worker(worker)
             drain = DrainView(**{name: seen[name] for name in DrainView.model_fields})
