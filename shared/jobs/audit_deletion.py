@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, exists, select, update
+from sqlalchemy import Connection, delete, exists, func, or_, select, update
 
 from shared.artifacts import ArtifactStore
 from shared.errors import Conflict, NotFound
@@ -30,7 +30,7 @@ from shared.jobs.removal import (
     remove_unreferenced_jobs,
 )
 from shared.jobs.states import LIVE, Stop
-from shared.jobs.tables import audit_jobs, audits, idempotency, jobs
+from shared.jobs.tables import artifacts, audit_jobs, audits, idempotency, job_artifacts, jobs
 from shared.jobs.webhooks import forget_deleted
 
 BATCH = 200  # jobs that one transaction unlinks, or fewer that have many events
@@ -45,6 +45,63 @@ class _Step:
     removed: Removed
     unlinked: int
     is_over: bool  # nothing of the audit is left
+
+
+@dataclass(frozen=True)
+class DeletionEstimate:
+    """What the deletion of an audit comes to.
+
+    jobs: jobs of the audit.
+    live: those of them that have not ended.
+    shared: those of them that stay, as another audit has them or they were posted by hand.
+    artifacts, size: what the others have made, and its bytes. Some of it stays if something else
+        needs it.
+    """
+
+    jobs: int
+    live: int
+    shared: int
+    artifacts: int
+    size: int
+
+
+def estimate_deletion(db: Database, tenant: str, audit_id: str) -> DeletionEstimate:
+    """What would go with an audit. Raises NotFound: no such audit of this tenant."""
+    others = audit_jobs.alias("others")
+    is_shared = or_(
+        jobs.c.pinned,
+        exists().where(others.c.job == jobs.c.id, others.c.audit != audit_id, ~others.c.detached),
+    )
+    links = audit_jobs.join(jobs, jobs.c.id == audit_jobs.c.job)
+    mine = (
+        select(jobs.c.id)
+        .select_from(links)
+        .where(audit_jobs.c.audit == audit_id, jobs.c.tenant == tenant)
+    )
+    counted = select(
+        func.count(),
+        func.count().filter(jobs.c.state.in_(sorted(LIVE))),
+        func.count().filter(is_shared),
+    ).where(jobs.c.id.in_(mine))
+    their_artifacts = (
+        select(artifacts.c.sha256, artifacts.c.size)
+        .join(
+            job_artifacts,
+            (job_artifacts.c.tenant == artifacts.c.tenant)
+            & (job_artifacts.c.sha256 == artifacts.c.sha256),
+        )
+        .where(job_artifacts.c.job.in_(mine.where(~is_shared)), artifacts.c.expired_at.is_(None))
+        .distinct()
+        .subquery()
+    )
+    measured = select(func.count(), func.sum(their_artifacts.c.size))
+    with db.read() as connection:
+        visible = (audits.c.id == audit_id, audits.c.tenant == tenant, ~audits.c.deleting)
+        if connection.execute(select(audits.c.id).where(*visible)).one_or_none() is None:
+            raise NotFound(f"there is no audit {audit_id}")
+        n, live, shared = connection.execute(counted).one()
+        n_artifacts, size = connection.execute(measured).one()
+    return DeletionEstimate(n, live, shared, n_artifacts, int(size or 0))
 
 
 def delete_audit(

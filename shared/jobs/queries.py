@@ -139,6 +139,16 @@ def list_events(
         return job, [build_event(r) for r in connection.execute(query)]
 
 
+def list_last_events(db: Database, tenant: str, job_id: str, limit: int) -> tuple[Job, list[Event]]:
+    """The job as it is, and its last events, the oldest of them first. Raises NotFound."""
+    with db.read() as connection:
+        job = load_job(connection, job_id, tenant)
+        query = (
+            select(events).where(events.c.job == job_id).order_by(events.c.seq.desc()).limit(limit)
+        )
+        return job, [build_event(r) for r in connection.execute(query)][::-1]
+
+
 def get_artifact(db: Database, tenant: str, sha256: str) -> Artifact:
     """An artifact of the tenant, in a role that some job made it in, or none ("") if no job did.
     Raises:

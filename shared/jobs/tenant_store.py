@@ -15,6 +15,7 @@ from shared.jobs import (
     artifact_room,
     audit_annotations,
     audit_deletion,
+    audit_graph,
     audit_retry,
     bulk_cancel,
     control,
@@ -27,6 +28,7 @@ from shared.jobs import (
     progress_curve,
     queries,
     quote,
+    relatives,
     repair,
     submit,
     uploads,
@@ -83,14 +85,20 @@ class TenantStore:
     get_job = _bind(queries.get_job)
     list_jobs = _bind(queries.list_jobs)
     list_events = _bind(queries.list_events)
+    list_last_events = _bind(queries.list_last_events)
+    read_relatives = _bind(relatives.read_relatives)
+    find_methods_behind = _bind(relatives.find_methods_behind)
     get_audit = _bind(queries.get_audit)
     list_audits = _bind(queries.list_audits)
     count_audit_jobs_by_stage = _bind(queries.count_audit_jobs_by_stage)
+    read_audit_graph = _bind(audit_graph.read_audit_graph)
+    read_audit_failures = _bind(audit_graph.read_audit_failures)
     get_artifact = _bind(queries.get_artifact)
     get_preview = _bind(previews.get_preview)
     list_previews = _bind(previews.list_previews)
     list_progress = _bind(progress_curve.list_progress)
     find_artifacts = _bind(queries.find_artifacts)
+    list_curves = _bind(progress_curve.list_curves)
     find_live_duplicates = _bind(queries.find_live_duplicates)
 
     find_inputs = _bind(lineage.find_inputs)
@@ -104,6 +112,7 @@ class TenantStore:
     pause_job = _bind(control.pause_job)
     resume_job = _bind(control.resume_job)
     cancel_audit = _bind(control.cancel_audit)
+    estimate_deletion = _bind(audit_deletion.estimate_deletion)
     delete_audit = _bind(audit_deletion.delete_audit)
     retry_audit = _bind(audit_retry.retry_audit)
     annotate_audit = _bind(audit_annotations.annotate_audit)

@@ -27,6 +27,10 @@ DECLARED = {
     ("GET", "/sign-in"): ANY,
     ("POST", "/sign-in"): ANY,
     ("POST", "/sign-out"): ANY,
+    # pages that only ask whether something is to be changed
+    ("GET", "/audits/<audit_id>/labels"): SUBMIT,
+    ("GET", "/audits/<audit_id>/delete"): SUBMIT,
+    ("GET", "/jobs/cancel"): SUBMIT,
     ("GET", "/v1/me"): ANY,
     ("GET", "/v1/keys"): ADMIN,
     ("POST", "/v1/keys"): ADMIN,

@@ -45,6 +45,7 @@ class Entry:
 FOREIGN, OWN, OPERATORS = Entry(404), Entry(200), Entry(403)
 LABELS = Entry(404, {"labels": {"a": "b"}})
 PRIORITY = Entry(404, {"priority": 1})
+FORM = Entry(404, b"priority=1")
 MODEL = {"name": "mine", "model": "mlp", "input_shape": [1, 2, 2], "num_classes": 2}
 DATASET = {"name": "own", "params": {"path": "upload:{upload}"}}
 ENTRIES: dict[tuple[str, str], Entry] = {
@@ -52,6 +53,26 @@ ENTRIES: dict[tuple[str, str], Entry] = {
     ("GET", "/assets/<path:filename>"): FOREIGN,
     ("GET", "/audits/<audit_id>/result"): Entry(404, queries={"sort=worst": 404}),
     ("GET", "/compare"): Entry(200, queries={"audits={audit}": 404, "audits={audit},{audit}": 404}),
+    ("GET", "/audits"): Entry(200, queries={"name=annas": 200, "page=x": 422}),
+    ("GET", "/audits/<audit_id>"): FOREIGN,
+    ("GET", "/audits/<audit_id>/live"): FOREIGN,
+    ("GET", "/audits/<audit_id>/spec.yaml"): FOREIGN,
+    ("POST", "/audits/<audit_id>/cancel"): FOREIGN,
+    ("POST", "/audits/<audit_id>/retry"): FOREIGN,
+    ("POST", "/audits/<audit_id>/priority"): FORM,
+    ("GET", "/audits/<audit_id>/labels"): FOREIGN,
+    ("POST", "/audits/<audit_id>/labels"): Entry(404, b"key=a&value=b"),
+    ("GET", "/audits/<audit_id>/delete"): FOREIGN,
+    ("POST", "/audits/<audit_id>/delete"): Entry(404, b"cancel=1"),
+    ("GET", "/jobs"): Entry(200, queries={"audit={audit}": 422, "state=queued": 200}),
+    ("GET", "/jobs/cancel"): Entry(422, queries={"audit={audit}": 422, "state=queued": 200}),
+    ("POST", "/jobs/cancel"): Entry(422, b""),
+    ("GET", "/jobs/<job_id>"): FOREIGN,
+    ("POST", "/jobs/<job_id>/cancel"): FOREIGN,
+    ("POST", "/jobs/<job_id>/retry"): FOREIGN,
+    ("POST", "/jobs/<job_id>/pause"): FOREIGN,
+    ("POST", "/jobs/<job_id>/resume"): FOREIGN,
+    ("POST", "/jobs/<job_id>/priority"): FORM,
     ("GET", "/live"): OWN,
     ("GET", "/sign-in"): OWN,
     ("POST", "/sign-in"): Entry(403, b"key=x"),  # not from a page of ours
@@ -369,7 +390,7 @@ def test_what_is_another_tenants_is_not_there(world: World) -> None:
 
 def test_the_owner_finds_all_of_it(world: World) -> None:
     """So that the matrix does not pass because nothing is there."""
-    anna = world.make_client(ANNA, READ)
+    anna = world.make_client(ANNA, READ, SUBMIT)
     for (method, rule), entry in ENTRIES.items():
         if method == "GET" and entry.status == 404 and not rule.startswith(("/openapi", "/assets")):
             answer = anna.get(world.build_path(rule))

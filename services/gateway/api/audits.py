@@ -9,15 +9,16 @@ from typing import Any
 from flask import Response, jsonify
 from pydantic import BaseModel, Field, RootModel
 
-from services.gateway.api._audit_body import AuditBody, AuditPatch, describe_submission
+from services.gateway import job_control
 from services.gateway.api._blueprint import PageQuery, Query, make_blueprint
 from services.gateway.api._declaring import resolve_names
 from services.gateway.api._dry_run import DryRun, DryRunQuery, respond_dry_run
-from services.gateway.api._filters import AuditFields
 from services.gateway.api.artifacts import ErasureView, serialize_erasure
 from services.gateway.api.jobs import PriorityBody
 from services.gateway.archive import stream_archive
+from services.gateway.audit_body import AuditBody, AuditPatch, describe_submission
 from services.gateway.deps import current_gateway, current_store, digest_files
+from services.gateway.filters import AuditFields
 from services.gateway.manifest import PAYLOAD_TYPE, build_manifest
 from services.gateway.problems import document_errors
 from services.gateway.responses import (
@@ -277,8 +278,7 @@ def retry_audit(path: AuditPath) -> Response:
 
     409 if no job has failed, or the audit was cancelled.
     """
-    done = current_store().retry_audit(path.valid_id)
-    current_gateway().deps.wakeup_sender.notify(done.stages)
+    done = job_control.retry_audit(path.valid_id)
     return _respond_changed(path.valid_id, retried=done.retried, skipped=done.skipped)
 
 

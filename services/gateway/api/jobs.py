@@ -7,10 +7,11 @@ from typing import Annotated, Any
 from flask import Response, jsonify, request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from services.gateway import job_control
 from services.gateway.api._blueprint import PageQuery, Query, make_blueprint
 from services.gateway.api._dry_run import DryRun, DryRunQuery, respond_dry_run
-from services.gateway.api._filters import JobFields
-from services.gateway.deps import current_gateway, current_store
+from services.gateway.deps import current_store
+from services.gateway.filters import JobFields
 from services.gateway.problems import document_errors
 from services.gateway.responses import respond_accepted, respond_with_etag
 from services.gateway.schemas import JobView, format_rfc3339, serialize_job
@@ -28,7 +29,7 @@ from shared.errors import InvalidRequest
 from shared.jobs.filters import JobFilter
 from shared.jobs.previews import MEDIA_TYPE
 from shared.jobs.records import Job, SubmitResult
-from shared.jobs.states import TERMINAL, State
+from shared.jobs.states import TERMINAL
 
 routes = make_blueprint("jobs", "one unit of work at one stage")
 
@@ -164,26 +165,14 @@ def cancel_jobs(body: CancelBody, query: CancelQuery) -> Response:
     A request with very many jobs cancels only a part of them: repeat it while jobs remain. What it
     has cancelled stays cancelled, even if it fails.
     """
-    store = current_store()
-    selection = store.bound_by_now(body.to_selection())
-    if query.dry_run:
-        counts = store.count_cancellable(selection)
-        running = counts.pop(State.RUNNING, 0)
-        return _respond_cancelled(selection, sum(counts.values()), running, 0)
-    done = store.cancel_jobs(selection)
-    current_gateway().deps.wakeup_sender.notify(done.stages)
-    return _respond_cancelled(selection, done.cancelled, done.stopping, done.remaining)
-
-
-def _respond_cancelled(
-    selection: JobFilter, cancelled: int, stopping: int, remaining: int
-) -> Response:
+    selection = body.to_selection()
+    done = (job_control.count_selected if query.dry_run else job_control.cancel_selected)(selection)
     return jsonify(
         {
-            "cancelled": cancelled,
-            "stopping": stopping,
-            "remaining": remaining,
-            "created_before": format_rfc3339(selection.created_before),
+            "cancelled": done.cancelled,
+            "stopping": done.stopping,
+            "remaining": done.remaining,
+            "created_before": format_rfc3339(done.filters.created_before),
         }
     )
 
@@ -223,14 +212,14 @@ def get_preview(path: JobPath, query: PreviewQuery) -> Response:  # noqa: ARG001
 @routes.post("/jobs/<job_id>/cancel", responses={202: JobView, **document_errors(404)})
 def cancel_job(path: JobPath) -> Response:
     """Cancel a job: at once if it is not running, within seconds if it is. Repeatable."""
-    current_gateway().deps.wakeup_sender.notify(current_store().cancel_job(path.valid_id))
+    job_control.cancel_job(path.valid_id)
     return _respond_changed(path.valid_id)
 
 
 @routes.post("/jobs/<job_id>/retry", responses={202: JobView, **document_errors(404, 409)})
 def retry_job(path: JobPath) -> Response:
     """Rerun a failed or cancelled job, from its checkpoint if it has one."""
-    current_gateway().deps.wakeup_sender.notify(current_store().retry_job(path.valid_id))
+    job_control.retry_job(path.valid_id)
     return _respond_changed(path.valid_id)
 
 
@@ -244,7 +233,7 @@ def pause_job(path: JobPath) -> Response:
 @routes.post("/jobs/<job_id>/resume", responses={202: JobView, **document_errors(404, 409)})
 def resume_job(path: JobPath) -> Response:
     """Resume a paused job."""
-    current_gateway().deps.wakeup_sender.notify(current_store().resume_job(path.valid_id))
+    job_control.resume_job(path.valid_id)
     return _respond_changed(path.valid_id)
 
 

@@ -10,7 +10,20 @@ from __future__ import annotations
 from flask import Flask, Response, request
 
 from services.gateway.auth import SIGN_IN_PATH
-from services.gateway.console import _errors, assets, compare, home, live, result, sign_in
+from services.gateway.console import (
+    _errors,
+    assets,
+    audit,
+    audit_actions,
+    audits,
+    compare,
+    home,
+    job,
+    jobs,
+    live,
+    result,
+    sign_in,
+)
 from services.gateway.console._pages import is_page
 from services.gateway.console.form_tokens import refuse_forged
 
@@ -21,6 +34,11 @@ PAGES = (
     live.pages,  # /live
     compare.pages,  # /compare
     result.pages,  # /audits/{id}/result
+    audits.pages,  # /audits
+    audit.pages,  # /audits/{id}
+    audit_actions.pages,  # /audits/{id}/cancel, retry, priority, labels, delete
+    jobs.pages,  # /jobs
+    job.pages,  # /jobs/{id}
 )
 
 

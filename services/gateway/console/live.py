@@ -11,6 +11,7 @@ from services.gateway.event_streams import respond_stream
 from services.gateway.principal import current_principal
 from services.gateway.queue_reading import choose_tenant
 from services.gateway.revision_stream import Changes, format_change
+from shared.jobs import monitoring
 from shared.jobs.revisions import Topic, read_revisions
 
 pages = make_pages("live")
@@ -21,6 +22,11 @@ MAX_REVISION_CHARS = 32
 def find_revision(topic: Topic) -> str:
     """The revision to put in a page, which its stream goes on from."""
     return read_revisions(current_gateway().deps.db, [topic])[topic]
+
+
+def read_now() -> float:
+    """Seconds since 1970 by the clock that all times of jobs are of."""
+    return monitoring.read_clock(current_gateway().deps.db)
 
 
 def respond_changes(topic: Topic) -> Response:

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_jsonable_python
 
-from services.gateway.api._labels import LabelPatch, Labels
+from services.gateway.labels import LabelPatch, Labels
 from shared.jobs.audit_annotations import MAX_METADATA_BYTES
 from shared.jobs.records import Audit
 from shared.jobs.spec import AuditSpec
