@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterable
 from typing import Any
 
-from services.cli.input.params import parse_value
+from services.values import parse_value
 from services.cli.output.console import UsageError
 
 
