@@ -77,7 +77,9 @@ def parse_audit_text(data: bytes, name: str) -> AuditText:
             spec = yaml.constructor.construct_document(root)
             json.dumps(spec, allow_nan=False)  # 1e999 is a number in YAML, and infinite
     except MaxDepthExceededError as error:
-        raise AuditTextError(_quote_line(name, text, error.problem_mark, None, _TOO_MUCH)) from error
+        raise AuditTextError(
+            _quote_line(name, text, error.problem_mark, None, _TOO_MUCH)
+        ) from error
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         message = f"not YAML: {' '.join(filter(None, (error.context, error.problem)))}"
@@ -103,7 +105,9 @@ def parse_audit_text(data: bytes, name: str) -> AuditText:
 
 def _decode(data: bytes, name: str) -> str:
     if len(data) > MAX_BYTES:
-        raise AuditTextError(f"{name} is too large for an audit: the limit is {MAX_BYTES >> 20} MiB")
+        raise AuditTextError(
+            f"{name} is too large for an audit: the limit is {MAX_BYTES >> 20} MiB"
+        )
     try:
         return data.decode()
     except UnicodeDecodeError as error:

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
+from services.audit_text import AuditText
 from services.cli.commands.report import FailOn, show_outcome
 from services.cli.commands.submit import WatchOption
 from services.cli.input import audit_file, audit_flags
-from services.audit_text import AuditText
 from services.cli.input.gates import check_metrics, parse_gates
 from services.cli.output.console import (
     INTERRUPTED,

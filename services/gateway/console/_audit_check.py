@@ -67,6 +67,15 @@ def try_form(filled: FilledForm, send: Callable[[AuditBody], T]) -> T | list[For
         return [FormMessage("", _shorten(str(error)))]
 
 
+def is_small(filled: FilledForm, max_bytes: int) -> bool:
+    """Whether the body can be written out: it is JSON that the API would read, and not long."""
+    try:
+        encoded = json.dumps(filled.body).encode()
+        return len(encoded) <= max_bytes and bool(parse_json_object(encoded))
+    except (InvalidRequest, RecursionError):
+        return False
+
+
 def _explain(filled: FilledForm, path: str, kind: str, message: str) -> FormMessage:
     field = filled.find_field(path)
     if kind in ("missing", "too_short") and path in _EMPTY:

@@ -22,12 +22,14 @@ from shared.plugins import DatasetTraits
 from shared.wiring import ModelOrigin, Wiring
 
 LAB, OWN = "lab", "own"  # the two ways: train here, or bring weights
-MAX_RELEASES, MAX_DELETIONS = 32, 100  # rows of the form, as AuditSpec has them
+MAX_RELEASES, MAX_FILES = 16, 64  # of weights in the form; more go into a YAML file
+MAX_CHOSEN = 32  # of one list, as AuditSpec has it
 DECLARED_DATASET, DECLARED_MODEL = "declared:", "model:"
 FORGOTTEN = "check_forgetting"
 NUMBERS = ("pool", "pretrain_seed", "priority", "time_limit")
 SWITCHES = ("p_values", "sweep", "no_cache")  # off unless they are ticked
 WEIGHTS = ("original", "base")
+OPTIONS = ("name", "seeds", "labels", "metadata", FORGOTTEN, *NUMBERS, *SWITCHES, *WEIGHTS)
 
 _VARIANT = re.compile(r"(.*)~([2-9]|[12][0-9]|3[0-2])", re.DOTALL)
 _DELETABLE = "deletable_"  # parameters of data sets that an audit fills in
@@ -64,22 +66,27 @@ class FilledForm:
     body: for POST /v1/audits.
     places: by path in the body, the field of the form that it comes from, where these differ.
     problems: what cannot become a body: by field, what is wrong.
+    fields: of the form, as far as they were looked at.
     """
 
     body: dict[str, Any]
     places: dict[str, str] = field(default_factory=dict)
     problems: list[tuple[str, str]] = field(default_factory=list)
+    fields: set[str] = field(default_factory=set)
 
     def find_field(self, path: str) -> str:
-        """The field of the form, at a dotted path of the body."""
+        """The field of the form, at a dotted path of the body: the nearest that there is."""
         parts = path.split(".") if path else []
         for n in range(len(parts), 0, -1):
             place = self.places.get(".".join(parts[:n]))
             if place is not None:
                 rest = parts[n:]
-                if rest[:1] == ["params"] or rest == ["name"]:
-                    rest = rest[1:]
-                return SEPARATOR.join([place, *rest])
+                rest = rest[1:] if rest[:1] == ["params"] else rest
+                parts = [*place.split(SEPARATOR), *rest]
+                break
+        for n in range(len(parts), 0, -1):
+            if (name := SEPARATOR.join(parts[:n])) in self.fields:
+                return name
         return SEPARATOR.join(parts)
 
 
@@ -132,10 +139,15 @@ def read_way(values: Values) -> str:
     return OWN if values.get("way") == OWN else LAB
 
 
-def read_count(values: Values, name: str, limit: int) -> int:
-    """How many rows of a kind the form has, at least one."""
-    text = values.get(name, "1")
-    return min(max(1, int(text)), limit) if text.isdecimal() and len(text) < 5 else 1
+def read_rows(values: Values) -> tuple[int, int]:
+    """How many releases and how many deletions the form has rows for, at least one of each."""
+    releases = min(_read_count(values, "releases"), MAX_RELEASES)
+    return releases, min(_read_count(values, "deletions"), MAX_FILES // releases)
+
+
+def _read_count(values: Values, name: str) -> int:
+    text = values.get(name, "")
+    return max(1, int(text)) if re.fullmatch(r"[0-9]{1,4}", text) else 1
 
 
 # From the form to a body
@@ -143,7 +155,7 @@ def read_count(values: Values, name: str, limit: int) -> int:
 
 def read_form(values: Values, catalog: Catalog) -> FilledForm:
     """What the form says, unchecked: whoever plans the body says what is wrong with it."""
-    way, filled = read_way(values), FilledForm({})
+    way, filled = read_way(values), FilledForm({}, fields={*OPTIONS, *(c.field for c in CHOICES)})
     body = filled.body
     if name := values.get("name", "").strip():
         body["name"] = name
@@ -155,7 +167,7 @@ def read_form(values: Values, catalog: Catalog) -> FilledForm:
     for group, entry in list_stage_groups(catalog, way):
         params: dict[str, Any] = {}
         for param in list_stage_fields(entry):
-            _read_param(values, (group,), param, params)
+            _read_param(values, (group,), param, params, filled)
         if params:
             body[group] = params
     if way == OWN:
@@ -182,15 +194,14 @@ def _complete_samples(catalog: Catalog, body: dict[str, Any]) -> None:
     body["dataset"] = {"name": name, "params": params}
 
 
-def _read_choices(
-    values: Values, catalog: Catalog, choice: ChoiceKind, filled: FilledForm
-) -> None:
+def _read_choices(values: Values, catalog: Catalog, choice: ChoiceKind, filled: FilledForm) -> None:
     keys = [*dict.fromkeys(key for key in values.getlist(choice.field) if key)]
     chosen = []
     for n, key in enumerate(keys if choice.is_list else keys[:1]):
         path = f"{choice.field}.{n}" if choice.is_list else choice.field
         filled.places[path] = join_name(choice.field, key)
-        chosen.append(_read_choice(values, catalog, choice, key))
+        filled.fields.add(join_name(choice.field, key))
+        chosen.append(_read_choice(values, catalog, choice, key, filled))
     if choice.is_list:
         if chosen or choice.field != "defenses":
             filled.body[choice.field] = chosen
@@ -198,21 +209,29 @@ def _read_choices(
         filled.body[choice.field] = chosen[0]
 
 
-def _read_choice(values: Values, catalog: Catalog, choice: ChoiceKind, key: str) -> Any:
+def _read_choice(
+    values: Values, catalog: Catalog, choice: ChoiceKind, key: str, filled: FilledForm
+) -> Any:
     if choice.field == "dataset" and key.startswith(DECLARED_DATASET):
         return {"declared": key.removeprefix(DECLARED_DATASET)}
     name, params = split_variant(key), dict[str, Any]()
     if (choice.kind, name) in catalog:
         for param in list_choice_fields(catalog.get(choice.kind, name, "")):
-            _read_param(values, (choice.field, key), param, params)
+            _read_param(values, (choice.field, key), param, params, filled)
     return {"name": name, "params": params} if params else name
 
 
 def _read_param(
-    values: Values, group: tuple[str, ...], param: ParamField, params: dict[str, Any]
+    values: Values,
+    group: tuple[str, ...],
+    param: ParamField,
+    params: dict[str, Any],
+    filled: FilledForm,
 ) -> None:
     """Put a parameter in its place among `params`, if it is filled in."""
-    text = values.get(join_name(*group, *param.path), "").strip()
+    field_name = join_name(*group, *param.path)
+    filled.fields.add(field_name)
+    text = values.get(field_name, "").strip()
     if not text:
         return
     *outer, last = param.path
@@ -228,30 +247,42 @@ def _read_weights(values: Values, filled: FilledForm) -> None:
             body[name] = text
         elif name == "original":
             filled.problems.append((name, "Choose the weights from before the deletion."))
-    deletions = range(read_count(values, "deletions", MAX_DELETIONS))
-    releases = []
-    for n in range(read_count(values, "releases", MAX_RELEASES)):
+    release_count, deletion_count = read_rows(values)
+    deletions, releases = range(deletion_count), list[dict[str, Any]]()
+    for n in range(release_count):
         prefix = join_name("releases", str(n))
         files = [values.get(join_name(prefix, "weights", str(d)), "").strip() for d in deletions]
         name = values.get(join_name(prefix, "name"), "").strip()
         if not any(files) and n > 0:
             continue  # a row that was added and not filled in
-        filled.problems += [
+        filled.problems.extend(
             (join_name(prefix, "weights", str(d)), "Choose the weights from after the deletion.")
             for d, file in enumerate(files)
             if not file
-        ]
+        )
+        filled.fields.update(
+            join_name(prefix, name) for name in ("name", "method", "method/params")
+        )
+        filled.fields.update(join_name(prefix, "weights", str(d)) for d in deletions)
         place = f"releases.{len(releases)}"
         filled.places[place] = prefix
-        releases.append({"name": name or ("after" if n == 0 else f"release-{n + 1}"), "weights": files})
+        releases.append(
+            {"name": name or ("after" if n == 0 else f"release-{n + 1}"), "weights": files}
+        )
         if method := values.get(join_name(prefix, "method"), "").strip():
             releases[-1]["method"] = _read_stated_method(values, prefix, method)
     body["releases"] = releases
     retrained = [
         [text for text in values.getlist(join_name("retrained", str(d))) if text] for d in deletions
     ]
+    filled.fields.update(join_name("retrained", str(d)) for d in deletions)
     if any(retrained):
         body["retrained"] = retrained
+
+
+def name_release(n: int) -> str:
+    """What a release is called that has no name yet."""
+    return "after" if n == 0 else f"release-{n + 1}"
 
 
 def _read_stated_method(values: Values, prefix: str, method: str) -> Any:
@@ -314,9 +345,7 @@ class _Filler:
         self._values["way"] = way
         groups = dict(list_stage_groups(self._catalog, way))
         choices = {
-            choice.field: choice
-            for choice in CHOICES
-            if way == LAB or choice.field not in LAB_ONLY
+            choice.field: choice for choice in CHOICES if way == LAB or choice.field not in LAB_ONLY
         }
         if body.get(FORGOTTEN, True) is not False:
             self._values[FORGOTTEN] = "on"
@@ -336,7 +365,9 @@ class _Filler:
     def _fill_choices(self, choice: ChoiceKind, value: Any) -> None:
         chosen = value if choice.is_list and isinstance(value, list) else [value]
         counts: dict[str, int] = {}
-        for n, one in enumerate(chosen):
+        if len(chosen) > MAX_CHOSEN:
+            self._leave_out(choice.field, f"all but the first {MAX_CHOSEN}")
+        for n, one in enumerate(chosen[:MAX_CHOSEN]):
             path = f"{choice.field}.{n}" if choice.is_list else choice.field
             if one is None:
                 continue
@@ -347,7 +378,9 @@ class _Filler:
             ref = {"name": one} if isinstance(one, str) else one
             name = ref.get("name") if isinstance(ref, dict) else None
             if not isinstance(name, str) or (choice.kind, name) not in self._catalog:
-                self._leave_out(path, f"{format_value(one)[:80]} is none of the {choice.kind}s here")
+                self._leave_out(
+                    path, f"{format_value(one)[:80]} is none of the {choice.kind}s here"
+                )
                 continue
             counts[name] = counts.get(name, 0) + 1
             key = name if counts[name] == 1 else f"{name}~{counts[name]}"
@@ -394,20 +427,27 @@ class _Filler:
         elif way == OWN and name == "releases":
             self._fill_releases(value)
         elif way == OWN and name == "retrained" and isinstance(value, list):
-            for d, files in enumerate(value):
+            for d, files in enumerate(value[:MAX_FILES]):
                 for one in files if isinstance(files, list) else []:
                     self._values.add(join_name("retrained", str(d)), _format_weights(one))
         elif not (name in (FORGOTTEN, "declared") or (way == OWN and name in LAB_ONLY)):
             self._leave_out(str(name), "the form has no such field")
 
     def _fill_releases(self, releases: Any) -> None:
-        rows = [one for one in releases if isinstance(one, dict)] if isinstance(releases, list) else []
-        lists = [one["weights"] for one in rows if isinstance(one.get("weights"), list)]
-        self._values["releases"] = str(min(max(1, len(rows)), MAX_RELEASES))
-        self._values["deletions"] = str(
-            min(max([1, *(len(files) for files in lists)]), MAX_DELETIONS)
+        rows = (
+            [one for one in releases if isinstance(one, dict)] if isinstance(releases, list) else []
         )
-        for n, release in enumerate(rows[:MAX_RELEASES]):
+        lists = [one["weights"] for one in rows if isinstance(one.get("weights"), list)]
+        deletions = max([1, *(len(files) for files in lists)])
+        if len(rows) > MAX_RELEASES or len(rows) * deletions > MAX_FILES:
+            self._leave_out(
+                "releases",
+                f"the form holds {MAX_RELEASES} releases and {MAX_FILES} files; submit this audit "
+                "with palimpsest audit FILE",
+            )
+            return
+        self._values["releases"], self._values["deletions"] = str(max(1, len(rows))), str(deletions)
+        for n, release in enumerate(rows):
             prefix = join_name("releases", str(n))
             self._values[join_name(prefix, "name")] = str(release.get("name", ""))
             files = release.get("weights")

@@ -12,7 +12,7 @@ from services.gateway.console._audit_form import (
     DECLARED_MODEL,
     LAB,
     LAB_ONLY,
-    MAX_DELETIONS,
+    MAX_FILES,
     MAX_RELEASES,
     OWN,
     ChoiceKind,
@@ -22,11 +22,12 @@ from services.gateway.console._audit_form import (
     list_choice_fields,
     list_stage_fields,
     list_stage_groups,
-    read_count,
+    name_release,
+    read_rows,
     read_way,
     split_variant,
 )
-from services.gateway.console._examples import count_choices
+from services.gateway.console._examples import rank_choices
 from services.gateway.console._param_fields import ParamField
 from shared.catalog import Catalog, CatalogEntry
 from shared.jobs.records import Audit
@@ -34,7 +35,7 @@ from shared.jobs.spec import AuditSpec
 from shared.jobs.uploads import Upload
 from shared.plugins import AttackTraits, DatasetTraits, UnlearningTraits
 
-MIN_FIRST = 3  # cards that are shown without unfolding
+MIN_FIRST = 4  # cards that are shown without unfolding
 TITLES = {
     "dataset": ("Data set", "Where training sets, deletions and public samples come from."),
     "model": ("Model", "The architecture that is trained."),
@@ -175,11 +176,14 @@ class FormView:
 
     @property
     def may_add_release(self) -> bool:
-        return len(self.releases) < MAX_RELEASES
+        """Whether there is room for another release."""
+        more = len(self.releases) + 1
+        return more <= MAX_RELEASES and more * len(self.retrained) <= MAX_FILES
 
     @property
     def may_add_deletion(self) -> bool:
-        return len(self.retrained) < MAX_DELETIONS
+        """Whether there is room for another deletion."""
+        return len(self.releases) * (len(self.retrained) + 1) <= MAX_FILES
 
 
 def build_form(
@@ -207,16 +211,14 @@ def build_form(
     found = sorted(list_stage_groups(catalog, way), key=lambda group: order.index(group[0]))
     files = [FileOption(one.sha256, one.size, one.media_type, one.created_at) for one in uploads]
     declared = [FileOption(f"{DECLARED_MODEL}{name}", None, "declared", None) for name in models]
-    deletions = range(read_count(values, "deletions", MAX_DELETIONS))
+    release_count, deletion_count = read_rows(values)
+    deletions = range(deletion_count)
     return FormView(
         way,
         values,
         choices,
         {field: _build_group(values, field, entry) for field, entry in found},
-        [
-            _build_release(values, n, deletions)
-            for n in range(read_count(values, "releases", MAX_RELEASES))
-        ],
+        [_build_release(values, n, deletions) for n in range(release_count)],
         [values.getlist(join_name("retrained", str(d))) for d in deletions],
         catalog.list_names("unlearning"),
         [*declared, *(one for one in files if "safetensors" in one.media_type)],
@@ -229,16 +231,23 @@ def _build_choice(
     values: Values, catalog: Catalog, choice: ChoiceKind, way: str, datasets: Iterable[str]
 ) -> ChoiceView:
     chosen = [*dict.fromkeys(values.getlist(choice.field))]
-    counts = count_choices(choice.field)
+    ranks = rank_choices(choice.field)
     names = catalog.list_names(choice.kind)
     if choice.field == "dataset":
         brought = [name for name in names if brings_samples(catalog, name)]
         others = [name for name in names if name not in brought]
         # files that are brought come first, and only where models are
-        names, counts = (
-            (brought + others, dict.fromkeys(brought, 1)) if way == OWN else (others, counts)
+        names, ranks = (
+            (brought + others, dict.fromkeys(brought, 0)) if way == OWN else (others, ranks)
         )
-    ranked = sorted(names, key=lambda name: (-counts.get(name, 0), names.index(name)))
+    others_rank = len(chosen) + len(ranks)
+
+    def rank(name: str) -> int:
+        if name in chosen:
+            return chosen.index(name)
+        return len(chosen) + ranks[name] if name in ranks else others_rank + names.index(name)
+
+    ranked = sorted(names, key=rank)
     cards = [_build_card(values, catalog, choice, name, name in chosen) for name in ranked]
     extra: dict[str, list[Card]] = {}
     for key in chosen:
@@ -252,7 +261,7 @@ def _build_choice(
     ]  # fmt: skip
     first, more = [*declared], []
     for n, card in enumerate(cards):
-        shown = card.is_chosen or counts.get(card.name) or n < MIN_FIRST or card.name in extra
+        shown = card.is_chosen or card.name in ranks or n < MIN_FIRST or card.name in extra
         (first if shown else more).extend([card, *extra.get(card.name, ())])
     titles = OWN_TITLES if way == OWN and choice.field in OWN_TITLES else TITLES
     return ChoiceView(choice.field, *titles[choice.field], choice.is_list, first, more)
@@ -321,7 +330,7 @@ def _build_release(values: Values, n: int, deletions: range) -> ReleaseRow:
     prefix = join_name("releases", str(n))
     return ReleaseRow(
         prefix,
-        values.get(join_name(prefix, "name"), "after" if n == 0 else ""),
+        values.get(join_name(prefix, "name"), name_release(n)),
         [values.get(join_name(prefix, "weights", str(d)), "") for d in deletions],
         values.get(join_name(prefix, "method"), ""),
         values.get(join_name(prefix, "method", "params"), ""),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -13,6 +12,7 @@ from services.audit_text import parse_audit_text
 
 # `examples` of the source tree, or as setup.py and the image have it
 FOLDERS = (Path(__file__).parent / "examples", Path(__file__).parents[3] / "examples")
+DEFAULTS = {"defenses": ["none"]}  # of fields that examples leave out
 FIRST = "quick"  # what a new form shows
 
 
@@ -35,11 +35,12 @@ def load_examples() -> Mapping[str, Example]:
 
 
 @cache
-def count_choices(field: str) -> Mapping[str, int]:
-    """How often examples choose each name in a field of an audit: what is shown first."""
-    counts: Counter[str] = Counter()
+def rank_choices(field: str) -> Mapping[str, int]:
+    """The names that examples choose in a field of an audit, by when they come first: what a form
+    shows first."""
+    names: dict[str, None] = {}
     for example in load_examples().values():
-        value = example.spec.get(field, [])
+        value = example.spec.get(field, DEFAULTS.get(field, []))
         for choice in value if isinstance(value, list) else [value]:
-            counts[choice if isinstance(choice, str) else choice["name"]] += 1
-    return counts
+            names.setdefault(choice if isinstance(choice, str) else choice["name"])
+    return {name: n for n, name in enumerate(names)}

@@ -15,7 +15,7 @@ from typing import Any
 from flask import Response, redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from services.audit_text import MAX_BYTES, AuditTextError, parse_audit_text
+from services.audit_text import AuditTextError, parse_audit_text
 from services.gateway.access_logging import set_subject
 from services.gateway.api.audit_planning import (
     MAX_WORKERS,
@@ -23,18 +23,16 @@ from services.gateway.api.audit_planning import (
     plan_audit,
     submit_audit,
 )
-from services.gateway.console._audit_check import FormMessage, try_form
+from services.gateway.console._audit_check import FormMessage, is_small, try_form
 from services.gateway.console._audit_form import (
     CHOICES,
-    MAX_DELETIONS,
-    MAX_RELEASES,
     OWN,
     FilledForm,
     Values,
     brings_samples,
     fill_form,
-    read_count,
     read_form,
+    read_rows,
     read_way,
     split_variant,
 )
@@ -53,7 +51,9 @@ from shared.jobs.submit import IdempotencyKey
 pages = make_pages("new_audit")
 
 PATH = "/audits/new"
-MAX_FILES, MAX_DECLARED, MAX_SOURCES = 200, 100, 20  # in menus
+MAX_UPLOADS, MAX_DECLARED, MAX_SOURCES = 100, 50, 20  # in menus
+MAX_YAML_BYTES = 64 << 10  # of a file that is read here: a second of parsing
+MAX_TEXT_BYTES = 32 << 10  # of an audit that is shown as text
 WORKER_COUNTS = (1, 2, 4, 8, 16, 32)
 OWN_ATTACKS = ("feature_recovery", "label_inference")
 _TOKEN = re.compile(r"[0-9a-f]{32}")
@@ -139,8 +139,14 @@ def _read_file() -> Response:
     file = request.files["yaml"]
     name = re.sub(r"[^\w.-]", "_", (file.filename or "audit.yaml")[-60:])
     catalog = current_gateway().catalog_cache.catalog
+    data = file.stream.read(MAX_YAML_BYTES + 1)
     try:
-        parsed = parse_audit_text(file.stream.read(MAX_BYTES + 1), name)
+        if len(data) > MAX_YAML_BYTES:
+            raise AuditTextError(
+                f"{name} is larger than {MAX_YAML_BYTES >> 10} KiB: submit it with palimpsest audit"
+            )
+        with current_gateway().planning_limiter.acquire():
+            parsed = parse_audit_text(data, name)
     except AuditTextError as error:
         return _respond_form(
             _begin(catalog, False), file_error=str(error), status=HTTPStatus.UNPROCESSABLE_ENTITY
@@ -152,10 +158,9 @@ def _read_file() -> Response:
 def _grow(values: Values) -> None:
     """Add a row of releases or deletions, or a method once more, to be given other settings."""
     wanted = values.get("grow", "")
-    limits = {"releases": MAX_RELEASES, "deletions": MAX_DELETIONS}
-    if wanted in limits:
-        count = read_count(values, wanted, limits[wanted])
-        values[wanted] = str(min(count + 1, limits[wanted]))
+    rows = dict(zip(("releases", "deletions"), read_rows(values), strict=True))
+    if wanted in rows:
+        values[wanted] = str(rows[wanted] + 1)
         return
     field, _, key = wanted.partition("/")
     if field not in {choice.field for choice in CHOICES if choice.is_list}:
@@ -176,7 +181,7 @@ def _check(values: Values) -> Draft:
     found = try_form(
         filled, lambda body: plan_audit(body, require_uploads=False).describe_dry_run(workers)
     )
-    texts = write_texts(filled.body, request.host_url)
+    texts = write_texts(filled.body, request.host_url) if is_small(filled, MAX_TEXT_BYTES) else []
     return Draft(found, None, texts) if isinstance(found, list) else Draft([], found, texts)
 
 
@@ -219,7 +224,7 @@ def _respond_form(
     form: FormView = build_form(
         values,
         catalog,
-        uploads=store.list_uploads(limit=MAX_FILES).items,
+        uploads=store.list_uploads(limit=MAX_UPLOADS).items,
         models=[one.label for one in models if one.state is ready],
         datasets=[one.label for one in datasets if one.state is ready],
         messages=shown,
