@@ -64,6 +64,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = copy_tree(tmp_path_factory.mktemp("source"))
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
+    shutil.copytree(ROOT / "examples", source / "examples")
     made = source / "made"
     options = ("--no-deps", "--no-index", "--no-build-isolation", "--quiet", "--wheel-dir", made)
     require(run(sys.executable, "-m", "pip", "wheel", *options, source, cwd=source))
