@@ -19,6 +19,7 @@ T = TypeVar("T")
 
 MAX_MESSAGES = 20
 MAX_MESSAGE_CHARS = 400
+MAX_PLACE_CHARS = 100
 _EMPTY = {
     "dataset": "Choose a data set.",
     "model": "Choose a model.",
@@ -40,7 +41,8 @@ class FormMessage:
     @property
     def place(self) -> str:
         """The field in words: `attacks, feature_recovery, iterations`."""
-        return self.field.replace("/", ", ").replace("_", " ")
+        parts = [part for part in self.field.split("/") if not part.isdecimal()]
+        return ", ".join(parts)[:MAX_PLACE_CHARS]
 
 
 def try_form(filled: FilledForm, send: Callable[[AuditBody], T]) -> T | list[FormMessage]:

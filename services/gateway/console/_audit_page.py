@@ -50,7 +50,7 @@ OWN_TITLES = {
 }  # fmt: skip
 GROUP_TITLES = {
     "pretrain": "Pretraining", "train": "Training recipe", "forget": "Deletions",
-    "ingest": "Your model", "defend": "Strength of defenses", "probe": "Probes of black-box attacks",
+    "ingest": "More about the model", "defend": "Strength of defenses", "probe": "Probes of black-box attacks",
     "candidates": "Candidates of membership attacks", "shadow": "Shadow deletions for p-values",
     "retraining": "Retrained models", "forgetting": "Tests of forgetting", "evaluate": "Scores",
 }  # fmt: skip
@@ -275,6 +275,12 @@ def _build_card(
     fields = [
         _build_field(values, (choice.field, key), param) for param in list_choice_fields(entry)
     ]
+    if choice.field == "dataset" and brings_samples(catalog, name):
+        # files first; their classes are those of the model, which is asked once
+        fields = sorted(
+            (one for one in fields if one.value or one.param.path != ("num_classes",)),
+            key=lambda one: not one.param.is_file,
+        )
     return Card(
         key, name, entry.summary, _list_badges(entry), fields, is_chosen, is_extra=key != name
     )

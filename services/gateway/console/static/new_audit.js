@@ -16,19 +16,17 @@ function findInput(slot) {
   return slot?.parentElement.querySelector(":scope > input, :scope > select, :scope > textarea");
 }
 
-function showMessages() {
-  for (const slot of document.querySelectorAll("[data-slot]")) {
-    if (slot.textContent) slot.textContent = "";
-  }
-  for (const input of document.querySelectorAll("#new-audit [aria-invalid]")) {
-    input.removeAttribute("aria-invalid");
-  }
+// A page that has just been opened does not complain yet: what is missing stands beside the form.
+function showMessages(isFirst) {
+  if (!isFirst) clearMessages();
   for (const item of document.querySelectorAll("#messages li")) {
     const slot = findSlot(item.dataset.field);
     if (!slot) continue;
     const text = item.querySelector("span").textContent;
-    slot.textContent = slot.textContent ? `${slot.textContent} ${text}` : text;
-    findInput(slot)?.setAttribute("aria-invalid", "true");
+    if (!isFirst) {
+      slot.textContent = slot.textContent ? `${slot.textContent} ${text}` : text;
+      findInput(slot)?.setAttribute("aria-invalid", "true");
+    }
     const jump = document.createElement("button");
     jump.type = "button";
     jump.textContent = text;
@@ -36,6 +34,15 @@ function showMessages() {
     item.querySelector("span").replaceChildren(jump);
   }
   showCopyButtons();
+}
+
+function clearMessages() {
+  for (const slot of document.querySelectorAll("[data-slot]")) {
+    if (slot.textContent) slot.textContent = "";
+  }
+  for (const input of document.querySelectorAll("#new-audit [aria-invalid]")) {
+    input.removeAttribute("aria-invalid");
+  }
 }
 
 function reveal(slot) {
@@ -297,8 +304,8 @@ function equipDrop() {
   });
 }
 
-function equip() {
-  showMessages();
+function equip(isFirst) {
+  showMessages(isFirst);
   equipDrop();
   equipFields();
   showNames();
@@ -312,5 +319,5 @@ document.addEventListener("click", (event) => {
 document.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && event.target.matches?.("#new-audit input")) event.preventDefault();
 });
-document.addEventListener("htmx:after:swap", equip);
-equip();
+document.addEventListener("htmx:after:swap", () => equip(false));
+equip(true);
