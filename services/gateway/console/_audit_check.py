@@ -58,8 +58,8 @@ def try_form(filled: FilledForm, send: Callable[[AuditBody], T]) -> T | list[For
         return send(AuditBody.model_validate(parse_json_object(encoded)))
     except ValidationError as error:
         errors = error.errors(include_url=False, include_context=False, include_input=False)
-        found = [(".".join(map(str, one["loc"])), one["type"], one["msg"]) for one in errors]
-        messages = [_explain(filled, *one) for one in found[:MAX_MESSAGES]]
+        located = [(".".join(map(str, one["loc"])), one["type"], one["msg"]) for one in errors]
+        messages = [_explain(filled, *one) for one in located[:MAX_MESSAGES]]
         return [*dict.fromkeys(messages)]
     except InvalidRequest as error:
         return [_explain(filled, error.field, "", error.message)]

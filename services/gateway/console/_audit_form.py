@@ -196,17 +196,17 @@ def _complete_samples(catalog: Catalog, body: dict[str, Any]) -> None:
 
 def _read_choices(values: Values, catalog: Catalog, choice: ChoiceKind, filled: FilledForm) -> None:
     keys = [*dict.fromkeys(key for key in values.getlist(choice.field) if key)]
-    chosen = []
+    selected = []
     for n, key in enumerate(keys if choice.is_list else keys[:1]):
         path = f"{choice.field}.{n}" if choice.is_list else choice.field
         filled.places[path] = join_name(choice.field, key)
         filled.fields.add(join_name(choice.field, key))
-        chosen.append(_read_choice(values, catalog, choice, key, filled))
+        selected.append(_read_choice(values, catalog, choice, key, filled))
     if choice.is_list:
-        if chosen or choice.field != "defenses":
-            filled.body[choice.field] = chosen
-    elif chosen:
-        filled.body[choice.field] = chosen[0]
+        if selected or choice.field != "defenses":
+            filled.body[choice.field] = selected
+    elif selected:
+        filled.body[choice.field] = selected[0]
 
 
 def _read_choice(
@@ -363,11 +363,11 @@ class _Filler:
         self._left_out.append(f"{path[:100]}: {why}")
 
     def _fill_choices(self, choice: ChoiceKind, value: Any) -> None:
-        chosen = value if choice.is_list and isinstance(value, list) else [value]
+        selected = value if choice.is_list and isinstance(value, list) else [value]
         counts: dict[str, int] = {}
-        if len(chosen) > MAX_CHOSEN:
+        if len(selected) > MAX_CHOSEN:
             self._leave_out(choice.field, f"all but the first {MAX_CHOSEN}")
-        for n, one in enumerate(chosen[:MAX_CHOSEN]):
+        for n, one in enumerate(selected[:MAX_CHOSEN]):
             path = f"{choice.field}.{n}" if choice.is_list else choice.field
             if one is None:
                 continue

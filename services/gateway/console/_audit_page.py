@@ -34,6 +34,7 @@ from shared.jobs.records import Audit
 from shared.jobs.spec import AuditSpec
 from shared.jobs.uploads import Upload
 from shared.plugins import AttackTraits, DatasetTraits, UnlearningTraits
+from shared.roles import Role
 
 MIN_FIRST = 4  # cards that are shown without unfolding
 TITLES = {
@@ -208,7 +209,7 @@ def build_form(
         if way == LAB or choice.field not in LAB_ONLY
     }
     order = list(AuditSpec.model_fields)
-    found = sorted(list_stage_groups(catalog, way), key=lambda group: order.index(group[0]))
+    stage_groups = sorted(list_stage_groups(catalog, way), key=lambda group: order.index(group[0]))
     files = [FileOption(one.sha256, one.size, one.media_type, one.created_at) for one in uploads]
     declared = [FileOption(f"{DECLARED_MODEL}{name}", None, "declared", None) for name in models]
     release_count, deletion_count = read_rows(values)
@@ -217,7 +218,7 @@ def build_form(
         way,
         values,
         choices,
-        {field: _build_group(values, field, entry) for field, entry in found},
+        {field: _build_group(values, field, entry) for field, entry in stage_groups},
         [_build_release(values, n, deletions) for n in range(release_count)],
         [values.getlist(join_name("retrained", str(d))) for d in deletions],
         catalog.list_names("unlearning"),
@@ -230,7 +231,7 @@ def build_form(
 def _build_choice(
     values: Values, catalog: Catalog, choice: ChoiceKind, way: str, datasets: Iterable[str]
 ) -> ChoiceView:
-    chosen = [*dict.fromkeys(values.getlist(choice.field))]
+    selected = [*dict.fromkeys(values.getlist(choice.field))]
     ranks = rank_choices(choice.field)
     names = catalog.list_names(choice.kind)
     if choice.field == "dataset":
@@ -240,23 +241,23 @@ def _build_choice(
         names, ranks = (
             (brought + others, dict.fromkeys(brought, 0)) if way == OWN else (others, ranks)
         )
-    others_rank = len(chosen) + len(ranks)
+    others_rank = len(selected) + len(ranks)
 
     def rank(name: str) -> int:
-        if name in chosen:
-            return chosen.index(name)
-        return len(chosen) + ranks[name] if name in ranks else others_rank + names.index(name)
+        if name in selected:
+            return selected.index(name)
+        return len(selected) + ranks[name] if name in ranks else others_rank + names.index(name)
 
     ranked = sorted(names, key=rank)
-    cards = [_build_card(values, catalog, choice, name, name in chosen) for name in ranked]
+    cards = [_build_card(values, catalog, choice, name, name in selected) for name in ranked]
     extra: dict[str, list[Card]] = {}
-    for key in chosen:
+    for key in selected:
         if key not in names and split_variant(key) in names:
             card = _build_card(values, catalog, choice, key, True)
             extra.setdefault(card.name, []).append(card)
     declared = [
         Card(f"{DECLARED_DATASET}{name}", name, "A data set that you have declared.", ("declared",),
-             (), f"{DECLARED_DATASET}{name}" in chosen, False)
+             (), f"{DECLARED_DATASET}{name}" in selected, False)
         for name in (datasets if choice.field == "dataset" else ())
     ]  # fmt: skip
     first, more = [*declared], []
@@ -290,9 +291,9 @@ def _list_badges(entry: CatalogEntry) -> list[str]:
     """What somebody who chooses should know of it."""
     if entry.kind == "attack":
         access = str(entry.get_traits(AttackTraits).access).replace("_", " ")
-        return [access, *(["costs queries"] if "PROBES" in entry.needs else [])]
+        return [access, *(["costs queries"] if Role.PROBES in entry.needs else [])]
     if entry.kind == "unlearning":
-        needs = {"BATCH_DELTAS": "records every batch", "SHARDS": "trains an ensemble"}
+        needs = {Role.BATCH_DELTAS: "records every batch", Role.SHARDS: "trains an ensemble"}
         return ["exact" if entry.get_traits(UnlearningTraits).exact else "approximate",
                 *(text for role, text in needs.items() if role in entry.needs)]  # fmt: skip
     if entry.kind == "dataset":

@@ -28,7 +28,7 @@ class Example:
 @cache
 def load_examples() -> Mapping[str, Example]:
     """All examples by their file's name; none if this installation has no such files."""
-    paths = next((found for folder in FOLDERS if (found := sorted(folder.glob("*.yaml")))), [])
+    paths = next((files for folder in FOLDERS if (files := sorted(folder.glob("*.yaml")))), [])
     parsed = {path.stem: parse_audit_text(path.read_bytes(), path.name).spec for path in paths}
     keys = sorted(parsed, key=lambda key: (key != FIRST, key))
     return {key: Example(key, str(parsed[key].get("name", key)), parsed[key]) for key in keys}

@@ -126,9 +126,9 @@ def _iter_fields(
 def _strip_null(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> Mapping[str, Any]:
     """The schema of all values but null, references followed."""
     alternatives = [part for part in schema.get("anyOf", ()) if part.get("type") != "null"]
-    found = alternatives[0] if len(alternatives) == 1 else schema
-    reference = str(found.get("$ref", ""))
-    return defs.get(reference.removeprefix(DEFS_PREFIX), found) if reference else found
+    inner = alternatives[0] if len(alternatives) == 1 else schema
+    reference = str(inner.get("$ref", ""))
+    return defs.get(reference.removeprefix(DEFS_PREFIX), inner) if reference else inner
 
 
 def _is_data(schema: Mapping[str, Any]) -> bool:

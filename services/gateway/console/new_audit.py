@@ -60,7 +60,7 @@ _TOKEN = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
-class Draft:
+class DraftView:
     """What comes of the form as it is: a quote, or messages; and its body as text."""
 
     messages: Sequence[FormMessage]
@@ -165,27 +165,29 @@ def _grow(values: Values) -> None:
     field, _, key = wanted.partition("/")
     if field not in {choice.field for choice in CHOICES if choice.is_list}:
         return
-    name, chosen = split_variant(key), values.getlist(field)
-    free = [f"{name}~{n}" for n in range(2, 33) if f"{name}~{n}" not in chosen]
+    name, selected = split_variant(key), values.getlist(field)
+    free = [f"{name}~{n}" for n in range(2, 33) if f"{name}~{n}" not in selected]
     if name and free:
-        values.setlist(field, [*chosen, *([] if name in chosen else [name]), free[0]])
+        values.setlist(field, [*selected, *([] if name in selected else [name]), free[0]])
 
 
-def _check(values: Values) -> Draft:
+def _check(values: Values) -> DraftView:
     """A dry run of the form."""
     filled = read_form(values, current_gateway().catalog_cache.catalog)
     text = values.get("workers", "")
     workers = int(text) if text.isdecimal() and len(text) < 5 else None
     if workers is not None and not 1 <= workers <= MAX_WORKERS:
         workers = None
-    found = try_form(
+    outcome = try_form(
         filled, lambda body: plan_audit(body, require_uploads=False).describe_dry_run(workers)
     )
     texts = write_texts(filled.body, request.host_url) if is_small(filled, MAX_TEXT_BYTES) else []
-    return Draft(found, None, texts) if isinstance(found, list) else Draft([], found, texts)
+    if isinstance(outcome, list):
+        return DraftView(outcome, None, texts)
+    return DraftView([], outcome, texts)
 
 
-def _describe_draft(values: Values, draft: Draft) -> dict[str, Any]:
+def _describe_draft(values: Values, draft: DraftView) -> dict[str, Any]:
     return {
         "draft": draft,
         "workers": values.get("workers", ""),
@@ -230,7 +232,7 @@ def _respond_form(
         messages=shown,
     )
     if messages:
-        drafted = Draft(messages, drafted.dry_run, drafted.texts)
+        drafted = DraftView(messages, drafted.dry_run, drafted.texts)
     return render_page(
         "new_audit.html",
         status,
