@@ -36,6 +36,10 @@ from shared.jobs.uploads import Upload
 from shared.plugins import AttackTraits, DatasetTraits, UnlearningTraits
 from shared.roles import Role
 
+# of uploads that may be weights: what the client and the page say, or nothing
+WEIGHTS_TYPES = frozenset(
+    {"application/vnd.safetensors", "application/x-safetensors", "application/octet-stream"}
+)
 MIN_FIRST = 4  # cards that are shown without unfolding
 TITLES = {
     "dataset": ("Data set", "Where training sets, deletions and public samples come from."),
@@ -222,7 +226,7 @@ def build_form(
         [_build_release(values, n, deletions) for n in range(release_count)],
         [values.getlist(join_name("retrained", str(d))) for d in deletions],
         catalog.list_names("unlearning"),
-        [*declared, *(one for one in files if "safetensors" in one.media_type)],
+        [*declared, *(one for one in files if one.media_type in WEIGHTS_TYPES)],
         files,
         {message.field: message.text for message in messages},
     )
