@@ -55,6 +55,7 @@ MAX_UPLOADS, MAX_DECLARED, MAX_SOURCES = 100, 50, 20  # in menus
 MAX_YAML_BYTES = 64 << 10  # of a file that is read here: a second of parsing
 MAX_TEXT_BYTES = 32 << 10  # of an audit that is shown as text
 WORKER_COUNTS = (1, 2, 4, 8, 16, 32)
+CHECK = "check"  # the button that only asks what is wrong
 OWN_ATTACKS = ("feature_recovery", "label_inference")
 _TOKEN = re.compile(r"[0-9a-f]{32}")
 
@@ -83,7 +84,7 @@ def show() -> Response:
     else:
         audit = current_store().get_audit(require_id_format(source, AUDIT_ID, "audit"))
         values, left_out = fill_form(describe_submission(audit), catalog)
-    return _respond_form(values, left_out=left_out, source=source)
+    return _respond_form(values, left_out=left_out, source=source, is_quiet=True)
 
 
 @pages.post(PATH)
@@ -95,7 +96,7 @@ def submit() -> AnyResponse:
     values: Values = request.form.copy()
     if values.get("grow"):
         _grow(values)
-        return _respond_form(values, status=200)
+        return _respond_form(values, is_quiet=values.get("grow") != CHECK)
     filled = read_form(values, current_gateway().catalog_cache.catalog)
     submitted = try_form(filled, lambda body: submit_audit(body, _make_key(values, filled)))
     if isinstance(submitted, list):
@@ -152,7 +153,7 @@ def _read_file() -> Response:
             _begin(catalog, False), file_error=str(error), status=HTTPStatus.UNPROCESSABLE_ENTITY
         )
     values, left_out = fill_form(parsed.spec, catalog)
-    return _respond_form(values, left_out=left_out, status=200)
+    return _respond_form(values, left_out=left_out, is_quiet=True)
 
 
 def _grow(values: Values) -> None:
@@ -187,9 +188,10 @@ def _check(values: Values) -> DraftView:
     return DraftView([], outcome, texts)
 
 
-def _describe_draft(values: Values, draft: DraftView) -> dict[str, Any]:
+def _describe_draft(values: Values, draft: DraftView, is_quiet: bool = False) -> dict[str, Any]:
     return {
         "draft": draft,
+        "is_quiet": is_quiet,
         "workers": values.get("workers", ""),
         "worker_counts": WORKER_COUNTS,
         "shown_text": values.get("shown_text", "yaml"),
@@ -213,12 +215,16 @@ def _respond_form(
     left_out: Sequence[str] = (),
     file_error: str = "",
     source: str = "",
+    is_quiet: bool = False,
     status: int = 200,
 ) -> Response:
-    """The page with these values. A form that was refused says why; any other is checked."""
+    """The page with these values. A form that was refused says why; any other is checked.
+
+    is_quiet: what is missing is not told beside its field yet.
+    """
     catalog, store = current_gateway().catalog_cache.catalog, current_store()
     drafted = _check(values)
-    shown = [*messages] or ([] if request.method == "GET" else drafted.messages)
+    shown = [*messages] or ([] if is_quiet else drafted.messages)
     is_own = read_way(values) == OWN
     models = store.list_declarations(Kind.MODEL, limit=MAX_DECLARED).items if is_own else []
     datasets = store.list_declarations(Kind.DATASET, limit=MAX_DECLARED).items
@@ -245,5 +251,5 @@ def _respond_form(
         idempotency=secrets.token_hex(16),
         has_catalog=bool(catalog.list_names("stage")),
         max_upload_bytes=current_gateway().deps.settings.max_upload_bytes,
-        **_describe_draft(values, drafted),
+        **_describe_draft(values, drafted, is_quiet),
     )

@@ -16,14 +16,15 @@ function findInput(slot) {
   return slot?.parentElement.querySelector(":scope > input, :scope > select, :scope > textarea");
 }
 
-// A page that has just been opened does not complain yet: what is missing stands beside the form.
-function showMessages(isFirst) {
-  if (!isFirst) clearMessages();
+// A form that has just been opened does not complain yet: what is missing stands beside it.
+function showMessages() {
+  const isQuiet = document.querySelector("#messages[data-quiet]") !== null;
+  clearMessages();
   for (const item of document.querySelectorAll("#messages li")) {
     const slot = findSlot(item.dataset.field);
     if (!slot) continue;
     const text = item.querySelector("span").textContent;
-    if (!isFirst) {
+    if (!isQuiet) {
       slot.textContent = slot.textContent ? `${slot.textContent} ${text}` : text;
       findInput(slot)?.setAttribute("aria-invalid", "true");
     }
@@ -245,36 +246,41 @@ async function takeOne(file, field) {
   if (!list) {
     list = document.createElement("ul");
     list.className = "files";
-    field.after(list);
+    field.parentElement.append(list);
   }
   list.replaceChildren();
   const sha256 = await upload(file, list);
   if (sha256) fill(field, `${field.dataset.file ?? ""}${sha256}`);
 }
 
+const equipped = new WeakSet(); // elements that listen already
+
 // Each field of a file takes a file that is dropped on it, and has a button to choose one.
 function equipFields() {
   for (const field of document.querySelectorAll("[data-file], select[data-weights]:not([multiple])")) {
     const box = field.closest(".param");
-    if (box.dataset.equipped) continue;
-    box.dataset.equipped = "yes";
-    const label = document.createElement("label");
-    const input = document.createElement("input");
-    input.type = "file";
-    input.className = "file-input";
-    input.id = `${field.id}-upload`;
-    label.htmlFor = input.id;
-    label.className = "choose";
-    label.textContent = "Upload a file";
-    input.setAttribute("aria-label", `Upload a file: ${box.querySelector("label").textContent}`);
-    field.after(label, input);
-    input.addEventListener("change", (event) => {
-      event.stopPropagation();
-      if (input.files[0]) takeOne(input.files[0], field);
-      input.value = "";
-    });
-    acceptDrops(box, (files) => files[0] && takeOne(files[0], field));
+    if (!equipped.has(box)) acceptDrops(box, (files) => files[0] && takeOne(files[0], field));
+    equipped.add(box);
+    if (!box.querySelector(".file-input")) addChooser(box, field);
   }
+}
+
+function addChooser(box, field) {
+  const label = document.createElement("label");
+  const input = document.createElement("input");
+  input.type = "file";
+  input.className = "file-input";
+  input.id = `${field.id}-upload`;
+  label.htmlFor = input.id;
+  label.className = "choose";
+  label.textContent = "Upload a file";
+  input.setAttribute("aria-label", `Upload a file: ${box.querySelector("label").textContent}`);
+  field.after(input, label);
+  input.addEventListener("change", (event) => {
+    event.stopPropagation();
+    if (input.files[0]) takeOne(input.files[0], field);
+    input.value = "";
+  });
 }
 
 function acceptDrops(box, take) {
@@ -290,22 +296,23 @@ function acceptDrops(box, take) {
 
 function equipDrop() {
   const drop = document.getElementById("drop");
-  if (!drop || drop.dataset.equipped) return;
-  drop.dataset.equipped = "yes";
+  if (!drop) return;
   drop.hidden = false;
-  const list = document.getElementById("files");
-  acceptDrops(drop, (files) => takeAll(files, list));
+  if (equipped.has(drop)) return;
+  equipped.add(drop);
+  const take = (files) => takeAll(files, document.getElementById("files"));
+  acceptDrops(drop, take);
   const input = document.getElementById("drop-files");
-  input.addEventListener("change", async (event) => {
+  input.addEventListener("change", (event) => {
     event.stopPropagation();
     const files = [...input.files];
     input.value = "";
-    await takeAll(files, list);
+    take(files);
   });
 }
 
-function equip(isFirst) {
-  showMessages(isFirst);
+function equip() {
+  showMessages();
   equipDrop();
   equipFields();
   showNames();
@@ -319,5 +326,5 @@ document.addEventListener("click", (event) => {
 document.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && event.target.matches?.("#new-audit input")) event.preventDefault();
 });
-document.addEventListener("htmx:after:swap", () => equip(false));
-equip(true);
+document.addEventListener("htmx:after:swap", equip);
+equip();
