@@ -19,7 +19,7 @@ from services.gateway.console._param_fields import SEPARATOR, ParamField, iter_p
 from services.values import format_value, parse_value
 from shared.catalog import Catalog, CatalogEntry
 from shared.plugins import DatasetTraits
-from shared.wiring import ModelOrigin, Wiring
+from shared.wiring import ModelOrigin
 
 LAB, OWN = "lab", "own"  # the two ways: train here, or bring weights
 MAX_RELEASES, MAX_FILES = 16, 64  # of weights in the form; more go into a YAML file
@@ -34,9 +34,8 @@ OPTIONS = ("name", "seeds", "labels", "metadata", FORGOTTEN, *NUMBERS, *SWITCHES
 _VARIANT = re.compile(r"(.*)~([2-9]|[12][0-9]|3[0-2])", re.DOTALL)
 _DELETABLE = "deletable_"  # parameters of data sets that an audit fills in
 _RELEASE_PARAMS = frozenset(
-    {"release", "with_base", "with_deleted", "with_public", "with_recipe", "exact"}
+    {"release", "with_base", "with_public", "with_recipe", "exact"}
 )  # of stages with `Wiring.release`, which the audit fills in; see there
-_WRITABLE_RELEASE_PARAMS = frozenset({"with_deleted"})
 
 
 class ChoiceKind(NamedTuple):
@@ -104,10 +103,9 @@ def list_stage_groups(catalog: Catalog, way: str) -> Iterator[tuple[str, Catalog
 
 def list_stage_fields(entry: CatalogEntry) -> list[ParamField]:
     """The parameters of a stage that an audit may set."""
-    wiring = entry.wiring or Wiring.model_construct(shared_params=(), release=False)
-    taken = {*wiring.shared_params}
-    if wiring.release:
-        taken |= _RELEASE_PARAMS - _WRITABLE_RELEASE_PARAMS
+    taken = {*entry.wiring.shared_params} if entry.wiring else set[str]()
+    if entry.wiring and entry.wiring.release:
+        taken |= _RELEASE_PARAMS
     return [*iter_param_fields(entry, lambda name: name in taken)]
 
 

@@ -54,7 +54,7 @@ OWN_TITLES = {
     "model": ("Architecture", "The model that the weights belong to."),
 }  # fmt: skip
 GROUP_TITLES = {
-    "pretrain": "Pretraining", "train": "Training recipe", "forget": "Deletions",
+    "pretrain": "Pretraining", "train": "Training recipe", "forget": "More about deletions",
     "ingest": "More about the model", "defend": "Strength of defenses", "probe": "Probes of black-box attacks",
     "candidates": "Candidates of membership attacks", "shadow": "Shadow deletions for p-values",
     "retraining": "Retrained models", "forgetting": "Tests of forgetting", "evaluate": "Scores",
@@ -264,7 +264,7 @@ def _build_choice(
              (), f"{DECLARED_DATASET}{name}" in selected, False)
         for name in (datasets if choice.field == "dataset" else ())
     ]  # fmt: skip
-    first, more = [*declared], []
+    first, more = [*declared], list[Card]()
     for n, card in enumerate(cards):
         shown = card.is_chosen or card.name in ranks or n < MIN_FIRST or card.name in extra
         (first if shown else more).extend([card, *extra.get(card.name, ())])
