@@ -104,6 +104,14 @@ def test_the_wheel_has_the_client_with_its_types(wheel: Path) -> None:
     }  # fmt: skip
 
 
+def test_the_gateway_brings_the_examples(wheel: Path) -> None:
+    folder = "services/gateway/console/examples/"
+    names = {
+        name.removeprefix(folder) for name in zipfile.ZipFile(wheel).namelist() if folder in name
+    }
+    assert names == {path.name for path in (ROOT / "examples").glob("*.yaml")}
+
+
 def test_the_command_runs(installed: Path, tmp_path: Path) -> None:
     shown = require(run(installed.parent / "palimpsest", "--help", cwd=tmp_path))
     assert "Measure what machine unlearning leaks" in shown

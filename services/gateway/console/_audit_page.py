@@ -89,6 +89,7 @@ class Card:
 
     badges: a few words each, on what it is or needs.
     is_extra: the same once more, with other settings.
+    has_samples: its files are samples that go with models that are brought.
     """
 
     key: str
@@ -98,6 +99,12 @@ class Card:
     fields: Sequence[FieldView]
     is_chosen: bool
     is_extra: bool
+    has_samples: bool = False
+
+    @property
+    def must_be_filled(self) -> bool:
+        """Whether something of it must be given, or should be."""
+        return self.has_samples or any(field.param.default is None for field in self.fields)
 
     @property
     def changed(self) -> int:
@@ -280,14 +287,22 @@ def _build_card(
     fields = [
         _build_field(values, (choice.field, key), param) for param in list_choice_fields(entry)
     ]
-    if choice.field == "dataset" and brings_samples(catalog, name):
+    has_samples = choice.field == "dataset" and brings_samples(catalog, name)
+    if has_samples:
         # files first; their classes are those of the model, which is asked once
         fields = sorted(
             (one for one in fields if one.value or one.param.path != ("num_classes",)),
             key=lambda one: not one.param.is_file,
         )
     return Card(
-        key, name, entry.summary, _list_badges(entry), fields, is_chosen, is_extra=key != name
+        key,
+        name,
+        entry.summary,
+        _list_badges(entry),
+        fields,
+        is_chosen,
+        is_extra=key != name,
+        has_samples=has_samples,
     )
 
 
