@@ -24,6 +24,7 @@ def gateway(tmp_path: Path) -> Iterator[GatewayInProcess]:
 # Every other route has the default: read for GET and HEAD, submit for the rest.
 DECLARED = {
     ("GET", "/assets/<path:filename>"): ANY,
+    ("GET", "/audits/new"): SUBMIT,
     ("GET", "/sign-in"): ANY,
     ("POST", "/sign-in"): ANY,
     ("POST", "/sign-out"): ANY,

@@ -73,6 +73,9 @@ ENTRIES: dict[tuple[str, str], Entry] = {
     ("POST", "/jobs/<job_id>/pause"): FOREIGN,
     ("POST", "/jobs/<job_id>/resume"): FOREIGN,
     ("POST", "/jobs/<job_id>/priority"): FORM,
+    ("POST", "/audits/draft"): Entry(200, queries={"dry_run=true": 200}),
+    ("GET", "/audits/new"): Entry(200, queries={"from={audit}": 404, "way=own": 200}),
+    ("POST", "/audits/new"): Entry(422),
     ("GET", "/live"): OWN,
     ("GET", "/sign-in"): OWN,
     ("POST", "/sign-in"): Entry(403, b"key=x"),  # not from a page of ours

@@ -21,6 +21,7 @@ from services.gateway.console import (
     job,
     jobs,
     live,
+    new_audit,
     result,
     sign_in,
 )
@@ -39,6 +40,7 @@ PAGES = (
     audit_actions.pages,  # /audits/{id}/cancel, retry, priority, labels, delete
     jobs.pages,  # /jobs
     job.pages,  # /jobs/{id}
+    new_audit.pages,  # /audits/new, /audits/draft
 )
 
 
