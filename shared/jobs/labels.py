@@ -14,6 +14,8 @@ from shared.jobs.mapping import slices
 from shared.jobs.tables import audit_labels, declaration_labels
 
 MAX_LABELS = 32  # of one item
+KEY_FORMAT = r"^[A-Za-z0-9][A-Za-z0-9_./-]{0,63}$"
+VALUE_FORMAT = r"^[^\u0000-\u001f\u007f-\u009f]{0,256}$"
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints
 
-from shared.jobs.labels import MAX_LABELS
+from shared.jobs.labels import KEY_FORMAT, MAX_LABELS, VALUE_FORMAT
 
-LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]{0,63}$")]
-LabelValue = Annotated[str, StringConstraints(pattern=r"^[^\u0000-\u001f\u007f-\u009f]{0,256}$")]
+LabelKey = Annotated[str, StringConstraints(pattern=KEY_FORMAT)]
+LabelValue = Annotated[str, StringConstraints(pattern=VALUE_FORMAT)]
 _ONLY_KEYS: dict[str, Any] = {"additionalProperties": False}  # that are of the form of a key
 Labels = Annotated[
     dict[LabelKey, LabelValue], Field(max_length=MAX_LABELS, json_schema_extra=_ONLY_KEYS)

@@ -9,6 +9,7 @@ from typing import Any
 from flask import Response, jsonify
 from pydantic import BaseModel, Field
 
+from services.gateway import operator_actions
 from services.gateway.api._blueprint import make_blueprint
 from services.gateway.deps import current_gateway
 from services.gateway.problems import document_errors
@@ -16,8 +17,7 @@ from services.gateway.queue_reading import StageQueue, choose_tenant, read_queue
 from services.gateway.schemas import WorkerView, format_rfc3339, serialize_worker
 from services.gateway.scopes import require_scope
 from services.gateway.submission import require_id_format
-from shared.errors import NotFound
-from shared.jobs import stage_pauses, worker_drains, worker_registry
+from shared.jobs import worker_registry
 from shared.jobs.keys import ADMIN
 from shared.jobs.monitoring import StageProgress
 
@@ -106,8 +106,8 @@ def _serialize_queue(queue: StageQueue) -> dict[str, Any]:
 def pause_stage(path: StagePath) -> Response:
     """Pause a stage, for all tenants: none of its jobs is claimed until it is resumed. Running jobs
     continue. Repeatable."""
-    stage = _require_stage(path.stage)
-    stage_pauses.pause_stage(current_gateway().deps.db, stage)
+    stage = require_id_format(path.stage, STAGE, "stage")
+    operator_actions.pause_stage(stage)
     return jsonify(_serialize_queue(read_queues()[0][stage]))
 
 
@@ -115,17 +115,10 @@ def pause_stage(path: StagePath) -> Response:
 @require_scope(ADMIN)
 def resume_stage(path: StagePath) -> Response:
     """Resume a paused stage. Repeatable."""
-    stage = _require_stage(path.stage)
-    stages = stage_pauses.resume_stage(current_gateway().deps.db, stage)
-    current_gateway().deps.wakeup_sender.notify(stages)
+    stage = require_id_format(path.stage, STAGE, "stage")
+    operator_actions.resume_stage(stage)
     unknown = StageQueue(stage, {}, 0, StageProgress(), None)
     return jsonify(_serialize_queue(read_queues()[0].get(stage, unknown)))
-
-
-def _require_stage(stage: str) -> str:
-    if require_id_format(stage, STAGE, "stage") not in read_queues()[0]:
-        raise NotFound(f"there is no stage {stage}")
-    return stage
 
 
 @routes.get("/workers", responses={200: WorkerList})
@@ -144,7 +137,7 @@ def drain_worker(path: WorkerPath) -> Response:
 
     It does not exit. The attempt that it returns does not count as lost.
     """
-    worker_drains.drain_worker(current_gateway().deps.db, path.valid_id)
+    operator_actions.drain_worker(path.valid_id)
     return _respond_worker(path.valid_id)
 
 
@@ -152,8 +145,7 @@ def drain_worker(path: WorkerPath) -> Response:
 @require_scope(ADMIN)
 def undrain_worker(path: WorkerPath) -> Response:
     """Let a drained worker take jobs again, unless it is shutting down. Repeatable."""
-    stages = worker_drains.undrain_worker(current_gateway().deps.db, path.valid_id)
-    current_gateway().deps.wakeup_sender.notify(stages)
+    operator_actions.undrain_worker(path.valid_id)
     return _respond_worker(path.valid_id)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from flask import Flask, Response, request
 
 from services.gateway.auth import SIGN_IN_PATH
-from services.gateway.console import _errors, assets, home, live, sign_in
+from services.gateway.console import _errors, artifacts, assets, datasets, home, live, models, sign_in
 from services.gateway.console._pages import is_page
 from services.gateway.console.form_tokens import refuse_forged
 
@@ -19,6 +19,9 @@ PAGES = (
     sign_in.pages,  # /sign-in, /sign-out
     home.pages,  # /
     live.pages,  # /live
+    models.pages,  # /models
+    datasets.pages,  # /datasets
+    artifacts.pages,  # /artifacts
 )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from flask import Blueprint, Response, g, request
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from services.gateway.clock import read_request_time
 from services.gateway.console import words
 from services.gateway.console.form_tokens import FIELD, make_form_token
 from shared import VERSION
@@ -28,6 +29,8 @@ NAV = (
     ("/models", "Models", READ),
     ("/datasets", "Data sets", READ),
     ("/artifacts", "Files", READ),
+    ("/workers", "Workers", READ),
+    ("/webhooks", "Webhooks", READ),
     ("/keys", "Keys", ADMIN),
     ("/openapi/", "API", READ),
 )
@@ -66,6 +69,7 @@ def render_page(template: str, status: int = 200, **context: Any) -> Response:
             theme=theme if theme in THEMES else None,
             path=request.path,
             version=VERSION,
+            now=read_request_time,
             **context,
         )
     )
