@@ -25,9 +25,7 @@ def create_key(
         InvalidRequest: by field: one of these is wrong, or there is no such tenant.
     """
     try:
-        key, secret = keys.create_key(
-            current_gateway().deps.db, tenant, label, scopes, lifetime_s
-        )
+        key, secret = keys.create_key(current_gateway().deps.db, tenant, label, scopes, lifetime_s)
     except NotFound as error:
         raise InvalidRequest(str(error), "tenant") from error
     set_subject(key.id)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict
 from typing import Any
 
@@ -16,15 +15,12 @@ from services.gateway.problems import document_errors
 from services.gateway.queue_reading import StageQueue, choose_tenant, read_queues
 from services.gateway.schemas import WorkerView, format_rfc3339, serialize_worker
 from services.gateway.scopes import require_scope
-from services.gateway.submission import require_id_format
+from services.gateway.submission import STAGE_NAME, WORKER_ID, require_id_format
 from shared.jobs import worker_registry
 from shared.jobs.keys import ADMIN
 from shared.jobs.monitoring import StageProgress
 
 routes = make_blueprint("workers", "queues and workers")
-
-WORKER_ID = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,128}")
-STAGE = re.compile(r"[\w.-]{1,40}")
 
 
 class QueueView(BaseModel):
@@ -106,7 +102,7 @@ def _serialize_queue(queue: StageQueue) -> dict[str, Any]:
 def pause_stage(path: StagePath) -> Response:
     """Pause a stage, for all tenants: none of its jobs is claimed until it is resumed. Running jobs
     continue. Repeatable."""
-    stage = require_id_format(path.stage, STAGE, "stage")
+    stage = require_id_format(path.stage, STAGE_NAME, "stage")
     operator_actions.pause_stage(stage)
     return jsonify(_serialize_queue(read_queues()[0][stage]))
 
@@ -115,7 +111,7 @@ def pause_stage(path: StagePath) -> Response:
 @require_scope(ADMIN)
 def resume_stage(path: StagePath) -> Response:
     """Resume a paused stage. Repeatable."""
-    stage = require_id_format(path.stage, STAGE, "stage")
+    stage = require_id_format(path.stage, STAGE_NAME, "stage")
     operator_actions.resume_stage(stage)
     unknown = StageQueue(stage, {}, 0, StageProgress(), None)
     return jsonify(_serialize_queue(read_queues()[0].get(stage, unknown)))

@@ -10,7 +10,20 @@ from __future__ import annotations
 from flask import Flask, Response, request
 
 from services.gateway.auth import SIGN_IN_PATH
-from services.gateway.console import _errors, artifacts, assets, datasets, home, live, models, sign_in
+from services.gateway.console import (
+    _errors,
+    artifacts,
+    assets,
+    datasets,
+    home,
+    keys,
+    live,
+    models,
+    sign_in,
+    tenants,
+    webhooks,
+    workers,
+)
 from services.gateway.console._pages import is_page
 from services.gateway.console.form_tokens import refuse_forged
 
@@ -22,6 +35,10 @@ PAGES = (
     models.pages,  # /models
     datasets.pages,  # /datasets
     artifacts.pages,  # /artifacts
+    keys.pages,  # /keys
+    tenants.pages,  # /tenants
+    workers.pages,  # /workers, /stages
+    webhooks.pages,  # /webhooks
 )
 
 

@@ -72,7 +72,10 @@ def show_one(kind: Kind, name: str, version: str | None = None) -> Response:
 
 
 def _render(
-    kind: Kind, declaration: Declaration, labels: list[tuple[str, str]] | None = None, error: str = ""
+    kind: Kind,
+    declaration: Declaration,
+    labels: list[tuple[str, str]] | None = None,
+    error: str = "",
 ) -> Response:
     """The page; with labels as they were typed, and what is wrong with them."""
     inspection = read_inspection(declaration)
@@ -131,7 +134,9 @@ def delete(kind: Kind, name: str) -> Response:
     erased = remove_declarations(
         kind, _check_name(name), version, derived=request.args.get("derived") == "true"
     )
-    return render_removed(Removed(f"The {kind.noun} is deleted.", erased, f"/{kind}s", TITLES[kind]))
+    return render_removed(
+        Removed(f"The {kind.noun} is deleted.", erased, f"/{kind}s", TITLES[kind])
+    )
 
 
 def list_uploads(declaration: Declaration) -> list[str]:
@@ -160,5 +165,3 @@ def _read_version() -> int | None:
     """The version in the query, if it has one."""
     text = request.args.get("version")
     return None if text is None else int(require_id_format(text, _VERSION, "version"))
-
-

@@ -50,7 +50,10 @@ def _describe_data(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     shape = found["input_shape"]
     is_table = shape[1:] == [1, 1]
     lines = [
-        ("Samples", pluralize(shape[0], "feature") if is_table else f"images of {format_shape(shape)}"),
+        (
+            "Samples",
+            pluralize(shape[0], "feature") if is_table else f"images of {format_shape(shape)}",
+        ),
         ("Classes", _describe_classes(found["num_classes"], found["classes"])),
     ]
     for split, name in (("train", "Training split"), ("test", "Test split")):
