@@ -50,7 +50,42 @@ DATASET = {"name": "own", "params": {"path": "upload:{upload}"}}
 ENTRIES: dict[tuple[str, str], Entry] = {
     ("GET", "/"): OWN,
     ("GET", "/assets/<path:filename>"): FOREIGN,
+    ("GET", "/artifacts"): OWN,
+    ("GET", "/artifacts/<sha256>"): FOREIGN,
+    ("GET", "/artifacts/<sha256>/delete"): FOREIGN,
+    ("POST", "/artifacts/<sha256>/delete"): Entry(404, queries={"derived=true": 404}),
+    ("GET", "/datasets"): OWN,
+    ("GET", "/datasets/<name>"): FOREIGN,
+    ("GET", "/datasets/<name>/delete"): FOREIGN,
+    ("POST", "/datasets/<name>/delete"): Entry(
+        404, queries={"derived=true": 404, "version=1": 404}
+    ),
+    ("GET", "/datasets/<name>/versions/<version>"): FOREIGN,
+    ("POST", "/datasets/<name>/versions/<version>/labels"): FOREIGN,
+    ("GET", "/keys"): OPERATORS,
+    ("POST", "/keys"): OPERATORS,
+    ("GET", "/keys/<key_id>/revoke"): OPERATORS,
+    ("POST", "/keys/<key_id>/revoke"): OPERATORS,
     ("GET", "/live"): OWN,
+    ("GET", "/models"): OWN,
+    ("GET", "/models/<name>"): FOREIGN,
+    ("GET", "/models/<name>/delete"): FOREIGN,
+    ("POST", "/models/<name>/delete"): Entry(404, queries={"derived=true": 404, "version=1": 404}),
+    ("GET", "/models/<name>/versions/<version>"): FOREIGN,
+    ("POST", "/models/<name>/versions/<version>/labels"): FOREIGN,
+    ("POST", "/stages/<stage>/pause"): OPERATORS,
+    ("POST", "/stages/<stage>/resume"): OPERATORS,
+    ("GET", "/tenants"): OPERATORS,
+    ("POST", "/tenants"): OPERATORS,
+    ("GET", "/webhooks"): OWN,
+    ("POST", "/webhooks"): Entry(422),
+    ("GET", "/webhooks/<webhook_id>"): FOREIGN,
+    ("GET", "/webhooks/<webhook_id>/delete"): FOREIGN,
+    ("POST", "/webhooks/<webhook_id>/delete"): FOREIGN,
+    ("POST", "/webhooks/<webhook_id>/test"): FOREIGN,
+    ("GET", "/workers"): OWN,
+    ("POST", "/workers/<worker_id>/drain"): OPERATORS,
+    ("POST", "/workers/<worker_id>/undrain"): OPERATORS,
     ("GET", "/sign-in"): OWN,
     ("POST", "/sign-in"): Entry(403, b"key=x"),  # not from a page of ours
     ("POST", "/sign-out"): Entry(303),
@@ -162,7 +197,7 @@ class World:
         return json.loads(text)
 
     def build_path(self, rule: str) -> str:
-        kind = "model" if rule.startswith("/v1/models") else "dataset"
+        kind = "model" if "/models" in rule else "dataset"
         values = {
             **{argument: self.things[name] for argument, name in FIELD.items()},
             "name": self.things[kind],

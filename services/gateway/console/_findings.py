@@ -32,7 +32,8 @@ def _describe_model(found: Mapping[str, Any]) -> list[tuple[str, str]]:
             )
         )
     if found["prefixes"]:
-        lines.append(("Names", f"the prefix {', '.join(found['prefixes'])} was removed from all"))
+        prefixes = " and ".join(f"“{prefix}”" for prefix in found["prefixes"])
+        lines.append(("Names", f"{prefixes} was removed from the beginning of each"))
     if found["tied"]:
         lines.append(("Tied", f"{pluralize(found['tied'], 'tensor')} under several names"))
     if found["filled"]:
