@@ -92,7 +92,7 @@ ENTRIES: dict[tuple[str, str], Entry] = {
     ("GET", "/livez"): OWN,
     ("GET", "/readyz"): OWN,
     ("GET", "/openapi/"): OWN,
-    ("GET", "/openapi/oauth2-redirect.html"): OWN,
+    ("GET", "/openapi/oauth2-redirect.html"): FOREIGN,
     ("GET", "/openapi/openapi.json"): OWN,
     ("GET", "/openapi/scalar"): OWN,
     ("GET", "/openapi/scalar/<path:filename>"): FOREIGN,

@@ -12,6 +12,7 @@ from flask import Flask, Response, request
 from services.gateway.auth import SIGN_IN_PATH
 from services.gateway.console import (
     _errors,
+    api_reference,
     artifacts,
     assets,
     datasets,
@@ -52,5 +53,6 @@ def install(app: Flask) -> None:
         return None
 
     _errors.install(app)
+    api_reference.install(app)
     for pages in PAGES:
         app.register_blueprint(pages)

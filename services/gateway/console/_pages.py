@@ -34,6 +34,8 @@ NAV = (
     ("/keys", "Keys", ADMIN),
     ("/openapi/", "API", READ),
 )
+# Endpoints of flask-openapi whose pages are ours (`api_reference.py`).
+API_PAGES = frozenset({"openapi.openapi", "swagger.swagger", "scalar.scalar"})
 THEME_COOKIE = "palimpsest_theme"
 THEMES = ("light", "dark")
 POLICY = (
@@ -49,7 +51,7 @@ def make_pages(name: str) -> Blueprint:
 
 def is_page(endpoint: str | None) -> bool:
     """Whether an endpoint is one of a page, not of the API."""
-    return endpoint is not None and endpoint.startswith("console_")
+    return endpoint is not None and (endpoint.startswith("console_") or endpoint in API_PAGES)
 
 
 def render_page(template: str, status: int = 200, **context: Any) -> Response:
