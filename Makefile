@@ -26,9 +26,9 @@ check: .venv  ## check style, types, import contracts and generated files
 sync-client: .venv  ## write services/client/sync_client.py, which is generated from async_client.py
 	$(BIN)/python -m tests.support.sync_client
 
-# Six, not two: tests of processes mostly wait. In the order of the folders: the long ones come first.
+# Eight, not two: tests of processes mostly wait. In the order of tests/conftest.py: slow files first.
 test: .venv  ## run the whole test suite
-	$(BIN)/pytest -n 6 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n 8 --dist loadfile --no-loadscope-reorder
 
 test-fast: .venv  ## run the tests that start no servers (within 3 min): units, contracts on SQLite, architecture, gateway, command line
 	$(BIN)/pytest -n 4 --dist loadfile -m 'not long and not slow' tests/architecture tests/golden tests/unit tests/contract tests/integration
@@ -70,8 +70,8 @@ COMPILE = $(BIN)/uv pip compile pyproject.toml --python-version 3.11 --no-emit-i
 lock: .venv  ## lock the requirements of pyproject.toml (ARGS=-U upgrades all of them)
 	$(BIN)/pip install -q uv
 	$(COMPILE) --all-extras -o requirements/all.lock
-	$(COMPILE) --extra gateway -c requirements/all.lock -o requirements/gateway.lock
-	$(COMPILE) --extra worker -c requirements/all.lock -o requirements/worker.lock
+	$(COMPILE) --extra gateway --extra otel -c requirements/all.lock -o requirements/gateway.lock
+	$(COMPILE) --extra worker --extra otel -c requirements/all.lock -o requirements/worker.lock
 
 clean:  ## remove the environment, all state of make serve, and caches
 	rm -rf .venv .palimpsest *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -14,12 +14,21 @@ from tests.support.servers import create_database, serve_postgres
 from tests.support.source_tree import ROOT, SLEEP_STAGE, copy_tree
 from tests.support.system import System
 
+CHAOS = ROOT / "tests/chaos"
+
 # Each test process has one core: torch must not take both.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # What a script runs in the background ignores Ctrl-C, and so would every program that a test starts
 # to interrupt it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first: tests of faults, then files with slow tests. One that is left for the end
+    would run alone."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (item.path.parent != CHAOS, item.path not in slow))
 
 
 @pytest.fixture(scope="session")

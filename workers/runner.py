@@ -46,6 +46,7 @@ from shared.ml import REGISTRIES
 from shared.plugins import Params, Plugin, StagePlugin
 from workers import memory
 from workers.attempt import AttemptHooks
+from workers.attempt_spans import record_attempt
 from workers.claimer import Claimer
 from workers.context import JobContext, StageOutput, Submission
 from workers.lease import LeaseProcess
@@ -178,7 +179,9 @@ class Runner:
             end = f"not recorded: {error}"
         finally:
             self.lease_process.release_lease()
-        logger.info("attempt ended", end=end, seconds=round(time.monotonic() - started, 3))
+        seconds = time.monotonic() - started
+        logger.info("attempt ended", end=end, seconds=round(seconds, 3))
+        record_attempt(claim, end, seconds, self.worker)
 
     def _run_to_end(self, claim: Claim, lease_number: int) -> str:
         job, fence = claim.job, claim.fence

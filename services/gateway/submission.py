@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from pydantic import (
 from services.gateway.artifact_repair import rebuild_missing_artifacts
 from services.gateway.deps import current_gateway, current_store, digest_files
 from services.gateway.json_body import SMALL_BODY_BYTES
+from services.gateway.request_id import get_request_id
 from shared.catalog import Catalog, CheckedJob
 from shared.errors import InvalidRequest, NotFound
 from shared.failpoints import failpoint
@@ -30,6 +32,7 @@ from shared.jobs.records import Input, Job, PlannedJob, SubmitResult
 from shared.jobs.spec import Seed, TimeLimit
 from shared.jobs.states import State
 from shared.jobs.submit import AuditRequest, IdempotencyKey
+from shared.tracing import Attributes, record_span
 
 JOB_ID = re.compile(r"job_[0-9a-f]{20}")
 AUDIT_ID = re.compile(r"aud_[0-9a-f]{20}")
@@ -243,6 +246,7 @@ def store_planned(
     audit: AuditRequest | None = None,
 ) -> SubmitResult:
     """Store planned jobs in one transaction, then send wake-ups for what is queued."""
+    began_at = time.time()
     submitted = current_store().submit_jobs(
         planned,
         audit=audit,
@@ -255,7 +259,20 @@ def store_planned(
         current_gateway().deps, current_store(), set(submitted.jobs.values()) - submitted.created
     )
     current_gateway().deps.wakeup_sender.notify(submitted.stages)
+    if submitted.created and not submitted.replayed:
+        _record_submission(submitted, began_at)
     return submitted
+
+
+def _record_submission(submitted: SubmitResult, began_at: float) -> None:
+    """The beginning of the trace."""
+    about: Attributes = {
+        "tenant": current_store().tenant,
+        "jobs": len(submitted.jobs),
+        "request": get_request_id(),
+    }
+    for subject in [submitted.audit] if submitted.audit else sorted(submitted.created):
+        record_span("submit", subject, began_at, time.time(), about, is_first=True)
 
 
 def require_id_format(item_id: str, id_format: re.Pattern[str], kind: str) -> str:

@@ -6,11 +6,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from services.signing import create_key
 from tests.support.cli import Runner, make_runner, serve_full_catalog
 from tests.support.gateway import GatewayProcess, ManualWorker
+from tests.support.local_serve import run_serve
+from tests.support.waiting import TIMEOUT_S
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +38,21 @@ def run(
 ) -> Runner:
     monkeypatch.chdir(tmp_path)
     return make_runner(gateway.url, monkeypatch, capfdbinary)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where `api` is served."""
+    return tmp_path_factory.mktemp("served")
+
+
+@pytest.fixture(scope="module")
+def api(folder: Path) -> Iterator[httpx.Client]:
+    """The gateway of a whole `make serve`, with its token in every request."""
+    with run_serve(folder) as at:
+        headers = {"Authorization": f"Bearer {at['token']}"}
+        with httpx.Client(base_url=at["url"], headers=headers, timeout=TIMEOUT_S) as client:
+            yield client
 
 
 @pytest.fixture(scope="module")
