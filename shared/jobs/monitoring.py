@@ -163,7 +163,9 @@ def count_ended(db: Database, tenant: str | None, within_s: float) -> dict[str, 
     """How many jobs have ended in the last `within_s` seconds, by stage; of all tenants or one.
     Raises TransientError."""
     lately = jobs.c.finished_at >= db.now - within_s
-    query = select(jobs.c.stage, func.count()).where(lately).group_by(jobs.c.stage)
+    # grouped by an expression, or SQLite would walk along all jobs in the order of their stages
+    stage = func.coalesce(jobs.c.stage, "")
+    query = select(stage.label("stage_name"), func.count()).where(lately).group_by("stage_name")
     if tenant is not None:
         query = query.where(jobs.c.tenant == tenant)
     with db.read() as connection:
