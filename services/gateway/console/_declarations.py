@@ -117,7 +117,7 @@ def ask_deletion(kind: Kind, name: str) -> Response:
     store = current_store()
     return render_page(
         "deletion.html",
-        what=f"the {kind.noun} {name}" + ("" if version is None else f"@{version}"),
+        what=f"the {kind.noun} “{name}" + ("”" if version is None else f"@{version}”"),
         back=make_path(kind, name, version and declaration.version),
         action=f"{make_path(kind, name)}/delete",
         query={} if version is None else {"version": version},

@@ -116,5 +116,6 @@ def _set_policy(response: Response, policy: str) -> Response:
 def _summarize(operation: dict[str, Any]) -> str:
     """The first sentence of what is said of an operation."""
     text = " ".join(f"{operation.get('summary', '')} {operation.get('description', '')}".split())
-    sentence, end, _ = text.partition(". ")
+    # flask-openapi writes the lines of a docstring with breaks
+    sentence, end, _ = text.partition("<br/>")[0].partition(". ")
     return (sentence + end).strip().replace("`", "")
