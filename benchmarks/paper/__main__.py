@@ -195,6 +195,7 @@ def _summarize_run(jobs: list[Job], evidence: Evidence, command: str, data: str)
         data,
         _describe_machine(),
         _measure_busy_s(spans),
+        sum(job.raw["cost"]["cpu_seconds"] for job in jobs if job.raw["cost"]),
         stage_seconds,
         len(jobs),
         versions,

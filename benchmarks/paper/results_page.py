@@ -23,6 +23,7 @@ class RunSummary:
     data: str  # the data sets, with the number of samples that may be trained on
     machine: str
     wall_s: float
+    cpu_s: float  # processor seconds of the jobs that one attempt ran from beginning to end
     stage_seconds: Mapping[str, float]  # stage -> seconds of all its jobs together
     job_count: int
     versions: str
@@ -63,7 +64,8 @@ feature recovery with {_describe_search(scale)} and the label given. Each questi
 |---|---|
 | data | {summary.data} |
 | machine | {summary.machine} |
-| time | {minutes:.0f} minutes for {summary.job_count} jobs; minutes by stage: {stage_minutes} |
+| time | {minutes:.0f} minutes, and {summary.cpu_s / 60:.0f} of a processor, for {summary.job_count} jobs; minutes by \
+stage: {stage_minutes} |
 | versions | {summary.versions} |
 
 PSNR has peak 1, on pixels in [0, 1]. *Identified*: the deleted image is nearer to the reconstruction than every decoy

@@ -25,6 +25,7 @@ RUN = RunSummary(
     "cifar10 (40,000 training samples)",
     "two cores",
     600.0,
+    420.0,
     {"attack": 300.0, "train": 30.0},
     12,
     "torch 2",
