@@ -1,7 +1,7 @@
 """What the console's home page costs with many workers and jobs: `python -m benchmarks.engine
 console`.
 
-200 workers, 100,000 jobs in 500 audits, most of them ended; on SQLite and on PostgreSQL, to who
+200 workers, 100,000 jobs in 50 audits, most of them ended; on SQLite and on PostgreSQL, to who
 administers and to who only reads. The page is asked for as a browser does, without a network. With
 `--plans` the slowest statements are shown as the database runs them.
 """
@@ -38,7 +38,7 @@ from shared.jobs.tenants import ensure_tenant
 from tests.support.servers import create_database, serve_postgres
 
 TENANT = "local"
-N_AUDITS, N_STAGES = 500, 12
+N_AUDITS, N_STAGES = 50, 12
 RUNNING, QUEUED, WAITING = 200, 8000, 2000
 ENDED_LATELY = 1000  # within the window over which rates are taken
 BATCH = 5000
