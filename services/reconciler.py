@@ -10,7 +10,8 @@ import argparse
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import structlog
@@ -37,6 +38,7 @@ from shared.jobs.retention import Retention
 log = structlog.get_logger()
 
 SERVICE_NAME = "reconciler"
+ERASURE_S = 2.0  # seconds of a round for bytes that deletions have left
 
 
 class QueueDepth(Protocol):
@@ -85,16 +87,50 @@ def reconcile_once(
             )
 
 
-def count_and_report(db: Database) -> None:
-    """Count and tell what has ended, and say that this reconciler does its rounds. Whatever goes
-    wrong here, jobs are more important: it is logged, and tried again in the next round."""
-    try:
+def run_round(
+    db: Database,
+    artifacts: ArtifactStore,
+    wakeup: WakeupQueue,
+    depth: QueueDepth,
+    settings: Settings,
+    guard: ExpiryGuard,
+    collector: Collector,
+) -> None:
+    """Do everything once. Whatever goes wrong in one part, such as a broker that is away, is
+    logged and tried again in the next round, and the other parts are done."""
+
+    def count() -> None:
         worker_registry.record_service_heartbeat(db, SERVICE_NAME)
         process_outbox(db)
+
+    def collect() -> None:
+        if removed := collector.collect():
+            log.info("removed what was kept long enough", **removed)
+
+    def finish() -> None:
+        if not finish_erasures(db, artifacts, ends_at=time.monotonic() + ERASURE_S):
+            log.info(
+                "traces of a deletion are left: it goes on, or other transactions are in the way"
+            )
+
+    _try("what has ended was not counted", count)
+    try:
+        reconcile_once(db, wakeup, depth, settings, guard)
     except TransientError as error:
-        log.warning("what has ended was not counted; retrying", error=str(error))
+        log.warning("a store is unreachable; retrying", error=str(error))
+    except Exception as error:  # whatever kombu and redis raise when the broker is away
+        log.warning("wake-ups were not sent; retrying", error=f"{type(error).__name__}: {error}")
+    _try("what has expired was not removed", collect)
+    _try("what deletions have left was not removed", finish)
+
+
+def _try(failure: str, part: Callable[[], None]) -> None:
+    try:
+        part()
+    except TransientError as error:
+        log.warning(f"{failure}; retrying", error=str(error))
     except Exception as error:
-        log.exception("what has ended was not counted; retrying", error=type(error).__name__)
+        log.exception(f"{failure}; retrying", error=type(error).__name__)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -120,21 +156,7 @@ def main(arguments: list[str] | None = None) -> int:
     collector = Collector(db, artifacts, Retention.from_settings(settings))
     guard = ExpiryGuard(settings.lease_s, settings.reconcile_interval_s)
     while not stopped.wait(settings.reconcile_interval_s):
-        count_and_report(db)
-        try:
-            reconcile_once(db, wakeup, wakeup.depth, settings, guard)
-            if removed := collector.collect():
-                log.info("removed what was kept long enough", **removed)
-            if not finish_erasures(db, artifacts):
-                log.info(
-                    "traces of a deletion are left: it goes on, or other transactions are in the way"
-                )
-        except TransientError as error:
-            log.warning("a store is unreachable; retrying", error=str(error))
-        except Exception as error:  # whatever kombu and redis raise when the broker is away
-            log.warning(
-                "wake-ups were not sent; retrying", error=f"{type(error).__name__}: {error}"
-            )
+        run_round(db, artifacts, wakeup, wakeup.depth, settings, guard, collector)
     return 0
 
 

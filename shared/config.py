@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
@@ -39,6 +40,25 @@ def _parse_days(value: Any) -> Any:
 Days = Annotated[float, BeforeValidator(_parse_days), Field(gt=0, description="days, or forever")]
 
 
+def _parse_origin(value: Any) -> Any:
+    """`https://host` or `http://host:port` as browsers write it; None for nothing."""
+    if not isinstance(value, str):
+        return value
+    match = _ORIGIN.fullmatch(value.strip().lower())
+    if match is None:
+        if not value.strip():
+            return None
+        raise ValueError("write it as https://HOST or https://HOST:PORT, without a path")
+    scheme, host, port = match.groups()
+    is_default = port is None or int(port) == {"http": 80, "https": 443}[scheme]
+    return f"{scheme}://{host}" + ("" if is_default else f":{int(port)}")
+
+
+# of names, IPv4 addresses, and IPv6 addresses in brackets
+_ORIGIN = re.compile(r"(https?)://([a-z0-9._-]{1,253}|\[[0-9a-f:.]{2,45}\])(?::([0-9]{1,5}))?/?")
+Origin = Annotated[str | None, BeforeValidator(_parse_origin)]
+
+
 class Settings(BaseSettings):
     """One sentence per setting; units stand in the names."""
 
@@ -61,6 +81,11 @@ class Settings(BaseSettings):
         "the job store",
     )
     tenant: str = Field("local", description="the tenant that the token belongs to")
+    public_url: Origin = Field(
+        None,
+        description="the URL at which browsers open the gateway, such as https://audits.example, if "
+        "there is a proxy in front of it",
+    )
     data_root: Path = Field(Path("data"), description="folder that data sets are read from")
     signing_key: Path | None = Field(
         None,

@@ -246,7 +246,8 @@ class Runner:
         artifacts = self._store_outputs(job.produces, outputs, hooks)
         failpoint("worker.after_artifacts")
         cost = None if hooks.has_resumed else meter.read()
-        self._finish(claim, artifacts, cache_key, code, cost=cost)
+        put_missing = partial(self._put_missing, artifacts, outputs)
+        self._finish(claim, artifacts, cache_key, code, cost=cost, put_missing=put_missing)
         failpoint("worker.after_finish")
         return "succeeded"
 
@@ -356,6 +357,13 @@ class Runner:
             for role, o in sorted(outputs.items())
         )
 
+    def _put_missing(
+        self, artifacts: Sequence[Artifact], outputs: Mapping[str, StageOutput]
+    ) -> None:
+        for artifact in artifacts:
+            if not self.artifacts.has(artifact.sha256, artifact.size):
+                self.artifacts.put(outputs[artifact.role].data)
+
     def _finish(
         self,
         claim: Claim,
@@ -364,6 +372,7 @@ class Runner:
         code: str,
         reused_from: str | None = None,
         cost: JobCost | None = None,
+        put_missing: Callable[[], None] | None = None,
     ) -> None:
         write = partial(
             completion.finish_job,
@@ -377,6 +386,7 @@ class Runner:
             progress=self.lease_process.state.read_progress(),
             cost=cost,
             ran_on=describe_machine(self.machine.device, self.machine.threads),
+            put_missing=put_missing,
         )
         self._record_end(write)
 

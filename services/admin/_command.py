@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
 from services.gateway.credentials import get_token
@@ -49,8 +49,9 @@ def log_act(
     subjects: list[str] = []
     try:
         yield subjects
-    except PalimpsestError:
-        access_log.finish_entry(db, entry, 1)
+    except BaseException:  # a full disk or Ctrl-C too: only who is killed leaves no status
+        with suppress(PalimpsestError):
+            access_log.finish_entry(db, entry, 1)
         raise
     access_log.finish_entry(db, entry, 0, subjects[0] if subjects else None)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
@@ -19,6 +20,7 @@ from services.admin._command import (
     print_table,
 )
 from services.gateway.access_schemas import serialize_tenant
+from services.gateway.key_cache import CACHE_S
 from shared.artifacts import ArtifactStore
 from shared.config import Settings, load_settings
 from shared.errors import NotFound
@@ -29,6 +31,8 @@ from shared.jobs.tenant_erasure import erase_tenant
 from shared.jobs.tenants import Tenant, check_tenant_name
 
 PAGE_SIZE = 1000
+# after which no gateway accepts a key of a tenant that was disabled
+WAIT_S = CACHE_S + 1.0
 
 
 def add_parser(commands: Subparsers) -> None:
@@ -105,6 +109,7 @@ def _delete(settings: Settings, db: Database, options: argparse.Namespace) -> in
     with log_act(db, None, "tenants delete", ""):  # an entry with its name would be left of it
         with suppress(NotFound):  # older jobs may be in a name that is no tenant
             tenants.disable_tenant(db, name, has_token=has_token(settings))
+            time.sleep(WAIT_S)
         erased = erase_tenant(db, name, ArtifactStore.from_url(settings.artifacts_url))
     if options.json:
         print_json(asdict(erased))

@@ -6,6 +6,7 @@ import structlog
 from flask import Flask, Response, g, request
 
 from services.gateway.principal import current_principal
+from services.gateway.query_parameters import is_requested
 from services.gateway.scopes import READ_METHODS
 from shared.errors import TransientError
 from shared.jobs import access_log
@@ -17,7 +18,7 @@ ENTRY_KEY = "palimpsest.access_log"  # in the WSGI environ: the entry of this re
 SUBJECT_KEY = "palimpsest.subject"
 # Ids are noted at once. Digests and names only once it is known that they stay: even a row that is
 # changed leaves what it had in the database's files, and what is erased must be in none.
-IDS = frozenset({"job_id", "audit_id", "key_id"})
+IDS = frozenset({"job_id", "audit_id", "key_id", "webhook_id"})
 
 
 def set_subject(subject: str) -> None:
@@ -52,10 +53,7 @@ def install(app: Flask, db: Database) -> None:
 
 
 def _changes_something() -> bool:
-    return request.method not in READ_METHODS and request.args.getlist("dry_run") not in (
-        ["true"],
-        ["1"],
-    )
+    return request.method not in READ_METHODS and not is_requested("dry_run")
 
 
 def _describe_action() -> str:
@@ -67,7 +65,7 @@ def _find_subject(response: Response) -> str | None:
     """What was created or changed; None: it was noted at once, or nothing was, or it was erased."""
     if subject := request.environ.get(SUBJECT_KEY):
         return str(subject)
-    if response.status_code >= 400 or request.args.get("derived") is not None:
+    if response.status_code >= 400 or is_requested("derived"):
         return None
     if request.view_args:
         return (

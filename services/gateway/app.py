@@ -14,6 +14,7 @@ from services.gateway import (
     json_body,
     openapi_document,
     problems,
+    query_parameters,
     request_id,
     request_limiter,
     security_headers,
@@ -80,6 +81,7 @@ def create_app(deps: GatewayDeps) -> OpenAPI:
     request_limiter.install(app, RequestLimiter.from_url(broker_url), gateway.quotas)
     access_logging.install(app, deps.db)
     auth.install_scopes(app)
+    query_parameters.install(app)
     for routes in ROUTES:
         app.register_api(routes)
     console.install(app)

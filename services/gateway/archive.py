@@ -12,7 +12,7 @@ import json
 import re
 import time
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,7 +55,7 @@ def stream_archive(
     manifest: bytes | None,
     *,
     models: bool,
-) -> Iterator[bytes]:
+) -> Generator[bytes, None, None]:
     """The bytes of the archive, in pieces of about a MiB at most.
 
     Args:
@@ -64,6 +64,7 @@ def stream_archive(
 
     Raises:
         TransientError: the artifact store or the job store did not answer.
+        NotFound: the audit was deleted meanwhile, so jobs may be missing.
     """
     writer = _ArchiveWriter(deps, store, audit.id, models)
     if manifest is not None:
@@ -72,6 +73,7 @@ def stream_archive(
     for job in list_audit_jobs(store, audit.id):  # newest first: the last has the highest number
         yield from writer.add_job(job, number)
         number -= 1
+    store.get_audit(audit.id)  # or jobs of a deleted audit would be missing in what looks whole
     index = {
         "audit": audit.id,
         "name": audit.name,
@@ -117,6 +119,7 @@ class _ArchiveWriter:
     models: bool
     rows: list[str] = field(default_factory=list)
     paths: dict[str, str] = field(default_factory=dict)  # by digest, of what is in the archive
+    unavailable: dict[str, str] = field(default_factory=dict)  # by digest: why it cannot be
 
     def __post_init__(self) -> None:
         self.sink = _Sink()
@@ -136,28 +139,40 @@ class _ArchiveWriter:
             yield from self._add_artifact(job, artifact, top_name or f"{folder}/{name}")
 
     def _add_artifact(self, job: Job, artifact: Artifact, path: str) -> Iterator[bytes]:
-        missing = None
-        if artifact.sha256 not in self.paths:
-            if not self.models and artifact.role in MODEL_ROLES:
-                missing = LEFT_OUT
-            else:
-                missing = find_damage(self.deps, self.store, artifact)
+        sha256 = artifact.sha256
+        missing = self.unavailable.get(sha256)
+        if sha256 not in self.paths and missing is None:
+            missing = self._find_reason_to_omit(artifact)
             if missing is None:
-                chunks = self.deps.artifacts.stream(artifact.sha256, artifact.size)
+                chunks = self.deps.artifacts.stream(sha256, artifact.size)
                 yield from self._write(path, chunks, artifact.size, job.finished_at)
-                self.paths[artifact.sha256] = path
+                self.paths[sha256] = path
         row = {
             "job": job.id,
             "stage": job.stage,
             "method": job.method,
             "seed": job.seed,
             "role": artifact.role,
-            "path": self.paths.get(artifact.sha256),
+            "path": self.paths.get(sha256),
             "missing": missing,
-            "sha256": artifact.sha256,
+            "sha256": sha256,
             "size": artifact.size,
         }
         self.rows.append(json.dumps(row))
+
+    def _find_reason_to_omit(self, artifact: Artifact) -> str | None:
+        if not self.models and artifact.role in MODEL_ROLES:
+            return LEFT_OUT  # the same bytes may have another role too
+        if artifact.expired_at is not None:
+            # some or all of its bytes may still be in the store, and nothing rebuilds it
+            reason = time.strftime("expired on %Y-%m-%d", time.gmtime(artifact.expired_at))
+        else:
+            damage = find_damage(self.deps, self.store, artifact)
+            if damage is None:
+                return None
+            reason = damage
+        self.unavailable[artifact.sha256] = reason
+        return reason
 
     def add_file(self, path: str, data: bytes, at: float | None = None) -> Iterator[bytes]:
         """Add a small file."""

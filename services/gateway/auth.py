@@ -11,7 +11,7 @@ from __future__ import annotations
 import hmac
 from urllib.parse import quote
 
-from flask import Flask, Response, g, redirect, request
+from flask import Flask, Response, current_app, g, redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from services.gateway.credentials import get_token
@@ -29,10 +29,14 @@ from shared.jobs.tenant_store import TenantStore
 PUBLIC_PATHS = frozenset({"/livez", "/readyz"})  # the probes
 SIGN_IN_PATH = "/sign-in"
 ASSETS_PREFIX = "/assets/"
-MAX_PUBLIC_BODY_BYTES = 16 << 10
+# bodies of other methods have no meaning and are not read
+METHODS_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+MAX_PUBLIC_BODY_BYTES = 16 << 10  # read before it is known who sends them
 METRICS_PATH = "/metrics"
+ORIGIN_KEY = "PALIMPSEST_ORIGIN"  # in the app's configuration
 WRONG = "the key or token is not valid"
 EXPIRED = "the key has expired"
+FOREIGN_LINK = "a link on another site cannot sign you in: paste it into the address bar, or sign in at /sign-in"
 MISSING = "send the header `Authorization: Bearer KEY`, or open the page with ?token=KEY"
 
 
@@ -98,7 +102,7 @@ class Authenticator:
             max_age=int(lifetime_s),
             httponly=True,
             samesite="Strict",
-            secure=request.is_secure,
+            secure=_get_origin().startswith("https:"),
             path="/",
         )
         return response
@@ -112,6 +116,7 @@ def is_public(path: str) -> bool:
 
 def install(app: Flask, settings: Settings, db: Database, authenticator: Authenticator) -> None:
     """Check before anything else happens who sends a request."""
+    app.config[ORIGIN_KEY] = settings.public_url
 
     @app.before_request
     def _authenticate() -> AnyResponse | None:
@@ -124,6 +129,9 @@ def install(app: Flask, settings: Settings, db: Database, authenticator: Authent
         if scheme.lower() == "bearer":
             return _accept(authenticator.check_secret(presented.strip(), address))
         if request.method == "GET" and "token" in request.args:
+            if request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site"):
+                # another site could sign its visitor in with a key of its own, and read what follows
+                return make_problem(403, FOREIGN_LINK)
             secret = request.args["token"]
             checked = authenticator.check_secret(secret, address)
             if isinstance(checked, Principal):
@@ -139,7 +147,8 @@ def install(app: Flask, settings: Settings, db: Database, authenticator: Authent
     def _accept(checked: Principal | Response) -> Response | None:
         if isinstance(checked, Response):
             return checked
-        g.principal, g.store = checked, TenantStore(db, checked.tenant)
+        # a key has a tenant; what the token is for may be a name that is none
+        g.principal, g.store = checked, TenantStore(db, checked.tenant, checked.key is not None)
         return None
 
 
@@ -161,7 +170,7 @@ def install_scopes(app: Flask) -> None:
 
 def _refuse_large_body() -> Response | None:
     """Who has no key sends no large body."""
-    is_bounded = request.method in READ_METHODS or request.content_length is not None
+    is_bounded = request.method not in METHODS_WITH_BODY or request.content_length is not None
     if is_bounded and (request.content_length or 0) <= MAX_PUBLIC_BODY_BYTES:
         return None
     return make_problem(413, f"send at most {MAX_PUBLIC_BODY_BYTES} bytes, with a Content-Length")
@@ -189,8 +198,15 @@ def is_same_origin() -> bool:
     this check, a page that another program serves on this host would be accepted."""
     origin = request.headers.get("Origin")
     if origin is not None:
-        return origin == request.host_url.rstrip("/")
+        return origin == _get_origin()
     return request.headers.get("Sec-Fetch-Site") in ("same-origin", "none")
+
+
+def _get_origin() -> str:
+    """The origin of our pages. The gateway speaks plain HTTP, so behind a proxy with TLS the request
+    does not say it."""
+    configured: str | None = current_app.config[ORIGIN_KEY]
+    return configured or request.host_url.rstrip("/")
 
 
 def _reject_key(key: Key | None) -> Response:

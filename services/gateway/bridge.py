@@ -22,7 +22,7 @@ from typing import Any, TypeVar, cast
 from flask import Flask, request
 from werkzeug.wrappers import Response
 
-from services.gateway.auth import PUBLIC_PATHS
+from services.gateway.auth import MAX_PUBLIC_BODY_BYTES, METHODS_WITH_BODY, PUBLIC_PATHS
 from services.gateway.deps import (
     EXTENSION_KEY,
     UPLOAD_KEY,
@@ -49,9 +49,6 @@ Send = Callable[[Message], Awaitable[None]]
 Environ = dict[str, Any]
 Wsgi = Callable[..., Iterable[bytes]]
 
-# bodies of other methods have no meaning and are not read
-METHODS_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
-MAX_UNAUTHENTICATED_BYTES = 16 << 10  # of a body, read before the token is checked
 MAX_BUFFERED_BYTES = 256 << 10  # of a response, read in one go
 PIECE_BYTES = 1 << 20  # of an upload, written in one go
 PROBE_THREADS = 2
@@ -157,7 +154,7 @@ class AsgiBridge:
         with a token."""
         timeout_s, length = self._deps.settings.body_timeout_s, environ.get("CONTENT_LENGTH", "")
         size = int(length) if length.isdecimal() else None
-        if size is None or size > MAX_UNAUTHENTICATED_BYTES:
+        if size is None or size > MAX_PUBLIC_BODY_BYTES:
             rejection = await self._run_in_thread(environ, self._check_token, environ)
             if rejection is not None:
                 return rejection
@@ -167,13 +164,17 @@ class AsgiBridge:
                 async with asyncio.timeout(timeout_s):
                     body = await _read_body(receive)
             except TimeoutError:
-                return self._reject(environ, 408, f"the body did not arrive within {timeout_s:g} s")
+                return await self._reject(
+                    environ, 408, f"the body did not arrive within {timeout_s:g} s"
+                )
             except EOFError:
-                return self._reject(
+                return await self._reject(
                     environ, 400, "the body is incomplete, or its chunks are malformed"
                 )
         if body is None:
-            return self._reject(environ, 413, f"the body is larger than {MAX_BODY_BYTES} bytes")
+            return await self._reject(
+                environ, 413, f"the body is larger than {MAX_BODY_BYTES} bytes"
+            )
         set_body(environ, body)
         return None
 
@@ -193,11 +194,11 @@ class AsgiBridge:
                 if is_last:
                     break
         except TimeoutError:
-            answer = self._reject(
+            answer = await self._reject(
                 environ, 408, f"the next MiB of the upload did not arrive within {timeout_s:g} s"
             )
         except EOFError:
-            answer = self._reject(
+            answer = await self._reject(
                 environ,
                 400,
                 "the body is incomplete, or its chunks are malformed: nothing was kept",
@@ -244,9 +245,15 @@ class AsgiBridge:
                 else self._close_connection(self._app.make_response(rejection))
             )
 
-    def _reject(self, environ: Environ, status: int, detail: str) -> Response:
-        with self._app.request_context(environ):
-            return self._close_connection(make_problem(status, detail))
+    async def _reject(self, environ: Environ, status: int, detail: str) -> Response:
+        """The response to a request that did not arrive as it should. In a thread: whatever follows
+        a response may write to the job store."""
+
+        def make_rejection() -> Response:
+            with self._app.request_context(environ):
+                return self._close_connection(make_problem(status, detail))
+
+        return await self._run_in_thread(environ, make_rejection)
 
     def _close_connection(self, response: Any) -> Response:
         """Make the response end the connection: what follows on it may be the rest of the body."""

@@ -39,7 +39,8 @@ def respond_stream(beginning: bytes, subscription: Subscription | None) -> Respo
         QuotaReached: the tenant has as many streams as it may.
         TransientError: the process has as many as it may.
     """
-    if subscription is not None and STREAMING_KEY in request.environ:
+    is_followed = request.method != "HEAD" and STREAMING_KEY in request.environ
+    if subscription is not None and is_followed:
         gateway, tenant = current_gateway(), current_store().tenant
         slot = gateway.stream_slots.take(tenant, gateway.quotas.find(tenant).max_event_streams)
         request.environ[CONTINUATION_KEY] = StreamContinuation(subscription, slot)

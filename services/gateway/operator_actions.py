@@ -8,7 +8,7 @@ from collections.abc import Collection
 from services.gateway.access_logging import set_subject
 from services.gateway.credentials import get_token
 from services.gateway.deps import current_gateway
-from services.gateway.queue_reading import read_queues
+from services.gateway.queue_reading import has_stage
 from shared.errors import InvalidRequest, NotFound
 from shared.jobs import keys, stage_pauses, tenants, worker_drains
 from shared.jobs.keys import Key
@@ -69,7 +69,7 @@ def resume_stage(stage: str) -> None:
 
 
 def _require_stage(stage: str) -> None:
-    if stage not in read_queues()[0]:
+    if not has_stage(stage):
         raise NotFound(f"there is no stage {stage}")
 
 

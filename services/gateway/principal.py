@@ -18,6 +18,7 @@ class Principal:
     key: the key's id; None for the token.
     scopes: of `shared.jobs.keys.SCOPES`.
     expires_at: seconds since 1970 by the database's clock; None: never.
+    is_counted: whether its requests count against the tenant's quota of requests.
     """
 
     tenant: str
@@ -25,6 +26,7 @@ class Principal:
     label: str
     scopes: frozenset[str]
     expires_at: float | None
+    is_counted: bool = True
 
     @classmethod
     def from_token(cls, tenant: str) -> Principal:
@@ -34,7 +36,7 @@ class Principal:
     @classmethod
     def from_metrics_token(cls, tenant: str) -> Principal:
         """Who scrapes /metrics; no other route accepts that token."""
-        return cls(tenant, None, "PALIMPSEST_METRICS_TOKEN", frozenset({ADMIN}), None)
+        return cls(tenant, None, "PALIMPSEST_METRICS_TOKEN", frozenset({ADMIN}), None, False)
 
     @classmethod
     def from_key(cls, key: Key) -> Principal:

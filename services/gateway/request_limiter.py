@@ -116,6 +116,8 @@ def install(app: Flask, limiter: RequestLimiter, quotas: QuotaCache) -> None:
         if request.url_rule is None or COUNTED_KEY in request.environ or "principal" not in g:
             return None
         principal = current_principal()
+        if not principal.is_counted:
+            return None
         limit = quotas.find(principal.tenant).max_requests_per_minute
         if limit is None:
             return None

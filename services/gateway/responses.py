@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Iterator
 from typing import Any
 
 from flask import Response, jsonify, request
@@ -9,6 +10,7 @@ from flask import Response, jsonify, request
 from shared.artifacts import compute_sha256
 
 RETRY_AFTER_S = "1"  # when to poll for the state of accepted work
+BEGINNING_BYTES = 256 << 10
 
 
 def respond_with_etag(body: Any, etag: str) -> Response:
@@ -36,3 +38,23 @@ def respond_accepted(body: Any, location: str, *, replayed: bool = False) -> Res
     if replayed:
         response.headers["Idempotency-Replayed"] = "true"
     return response
+
+
+def compute_beginning(chunks: Generator[bytes, None, None]) -> Iterator[bytes]:
+    """The same chunks, of which the first are computed now: an error in them still becomes a
+    response, and one in the others only breaks the response off."""
+    beginning: list[bytes] = []
+    size = 0
+    while size < BEGINNING_BYTES and (chunk := next(chunks, None)) is not None:
+        beginning.append(chunk)
+        size += len(chunk)
+
+    def follow() -> Iterator[bytes]:
+        try:
+            while beginning:
+                yield beginning.pop(0)
+            yield from chunks
+        finally:
+            chunks.close()
+
+    return follow()

@@ -6,8 +6,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import threading
+import time
+from collections.abc import Callable
 
-from itsdangerous import BadData, URLSafeTimedSerializer
+from itsdangerous import BadData, URLSafeSerializer
 
 from shared.jobs.database import Database
 from shared.jobs.keys import KEY_ID
@@ -28,33 +30,34 @@ class KeySessions:
     """Cookies of keys. All processes of a gateway sign with the same secret, which the job store
     keeps."""
 
-    def __init__(self, db: Database) -> None:
-        self._db = db
-        self._serializer: URLSafeTimedSerializer | None = None
+    def __init__(self, db: Database, clock: Callable[[], float] = time.time) -> None:
+        self._db, self._clock = db, clock
+        self._serializer: URLSafeSerializer | None = None
         self._lock = threading.Lock()
 
     def sign(self, key_id: str) -> str:
         """The cookie's value for this key. Raises TransientError."""
-        value = self._load_serializer().dumps(key_id)
+        value = self._load_serializer().dumps([key_id, int(self._clock()) + SESSION_S])
         return value if isinstance(value, str) else value.decode()
 
     def read(self, value: str) -> str | None:
         """The id of the key that a value was signed for, at most `SESSION_S` ago; None: by nobody.
-        Raises TransientError."""
+        Gateways whose clocks differ accept each other's. Raises TransientError."""
         if not value or len(value) > MAX_COOKIE_CHARS or "." not in value:
             return None
         try:
-            key_id = self._load_serializer().loads(value, max_age=SESSION_S)
-        except BadData:
+            key_id, ends_at = self._load_serializer().loads(value)
+        except (BadData, TypeError, ValueError):
             return None
-        return key_id if isinstance(key_id, str) and KEY_ID.fullmatch(key_id) else None
+        is_valid = KEY_ID.fullmatch(key_id) and self._clock() < ends_at
+        return str(key_id) if is_valid else None
 
-    def _load_serializer(self) -> URLSafeTimedSerializer:
+    def _load_serializer(self) -> URLSafeSerializer:
         with self._lock:
             if self._serializer is None:
-                self._serializer = URLSafeTimedSerializer(
+                self._serializer = URLSafeSerializer(
                     load_secret(self._db, SECRET_NAME),
-                    salt="palimpsest browser session of a key",
+                    salt="palimpsest browser session of a key, with its end",
                     signer_kwargs={"digest_method": hashlib.sha256},
                 )
             return self._serializer

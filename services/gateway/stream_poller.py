@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -82,6 +82,8 @@ class StreamPoller:
         """`poll_s`: seconds between two queries of the job store."""
         self._db, self._poll_s = db, poll_s
         self._subscriptions: set[Subscription] = set()
+        self._unchecked: set[Subscription] = set()  # whose keys were not looked up since they came
+        self._failing: set[str] = set()  # steps
         self._executor = ThreadPoolExecutor(1, "watch")
         self._task: asyncio.Task[None] | None = None
         self._poll_requested = asyncio.Event()
@@ -93,11 +95,13 @@ class StreamPoller:
             subscription.end()
             return
         self._subscriptions.add(subscription)
+        self._unchecked.add(subscription)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._poll_loop())
 
     def unsubscribe(self, subscription: Subscription) -> None:
         self._subscriptions.discard(subscription)
+        self._unchecked.discard(subscription)
 
     def poll_now(self) -> None:
         """Poll again at once: somebody has read, and there is more."""
@@ -110,29 +114,37 @@ class StreamPoller:
             subscription.end()
 
     async def _poll_loop(self) -> None:
-        is_failing = False
         clock = asyncio.get_running_loop().time
         next_key_check = clock() + KEY_CHECK_S
         while self._subscriptions:
-            waiting = [s for s in self._subscriptions if s.is_waiting]
             self._poll_requested.clear()
-            try:
-                for kind in {type(s) for s in waiting}:
-                    await self._poll(kind, [s for s in waiting if type(s) is kind])
-                if clock() >= next_key_check:
-                    await self._end_invalid()
-                    next_key_check = clock() + KEY_CHECK_S
-                is_failing = False
-            except Exception as error:  # polled again; meanwhile streams send their heartbeats
-                if not is_failing:
-                    log.warning(
-                        "reading news failed; retrying", streams=len(waiting), error=str(error)
-                    )
-                is_failing = True
+            # Before anything is delivered, and whether or not that fails. A new one's key was
+            # accepted from memory.
+            is_due = clock() >= next_key_check
+            to_check = set(self._subscriptions if is_due else self._unchecked)
+            if await self._attempt("checking keys", self._end_invalid(to_check)) and is_due:
+                next_key_check = clock() + KEY_CHECK_S
+            waiting = [s for s in self._subscriptions if s.is_waiting]
+            for kind in {type(s) for s in waiting}:
+                polled = [s for s in waiting if type(s) is kind]
+                await self._attempt(f"reading {kind.__name__}", self._poll(kind, polled))
             try:
                 await asyncio.wait_for(self._poll_requested.wait(), self._poll_s)
             except TimeoutError:
                 continue
+
+    async def _attempt(self, step: str, running: Awaitable[None]) -> bool:
+        """Whether a step succeeded. One that has failed is tried again in the next round; meanwhile,
+        streams send their heartbeats."""
+        try:
+            await running
+        except Exception as error:
+            if step not in self._failing:
+                log.warning("a step of event streams failed; retrying", step=step, error=str(error))
+            self._failing.add(step)
+            return False
+        self._failing.discard(step)
+        return True
 
     async def _poll(self, kind: type[Subscription], waiting: Sequence[Subscription]) -> None:
         news = await asyncio.get_running_loop().run_in_executor(
@@ -141,14 +153,14 @@ class StreamPoller:
         for subscription in waiting:
             subscription.deliver(news.get(subscription.topic))
 
-    async def _end_invalid(self) -> None:
-        """End the subscriptions of keys that have expired or were revoked."""
-        followed = {s.key for s in self._subscriptions if s.key is not None}
-        if not followed:
-            return
-        valid = await asyncio.get_running_loop().run_in_executor(
-            self._executor, list_valid, self._db, followed
-        )
-        for subscription in self._subscriptions:
-            if subscription.key in followed - valid:
-                subscription.end()
+    async def _end_invalid(self, subscriptions: Collection[Subscription]) -> None:
+        """End those of these subscriptions whose keys have expired or were revoked."""
+        followed = {s.key for s in subscriptions if s.key is not None}
+        if followed:
+            valid = await asyncio.get_running_loop().run_in_executor(
+                self._executor, list_valid, self._db, followed
+            )
+            for subscription in subscriptions:
+                if subscription.key in followed - valid:
+                    subscription.end()
+        self._unchecked.difference_update(subscriptions)

@@ -49,11 +49,6 @@ class StreamSlots:
             self._taken[tenant] = taken + 1
         return StreamSlot(self, tenant)
 
-    def count_open(self, tenant: str) -> int:
-        """How many streams of the tenant are open."""
-        with self._lock:
-            return self._taken.get(tenant, 0)
-
     def give_back(self, tenant: str) -> None:
         """A stream of the tenant has ended."""
         with self._lock:

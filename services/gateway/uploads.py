@@ -93,12 +93,14 @@ class UploadLimiter:
         """Begin to receive an upload.
 
         Raises:
-            QuotaExceeded: there is no room for what is announced.
+            QuotaExceeded, StorageFull: there is no room for what is announced.
             TransientError: too many come in already, or a store did not answer.
         """
         quota_bytes = self._settings.upload_quota_bytes
         if head.sha256 and store.has_artifact(head.sha256):
             quota_bytes += self.max_bytes  # it takes no more room, or is refused in the end
+        else:
+            store.check_room(head.size or 0)
         used_bytes = store.measure_uploads()
         with self._lock:
             if self._count >= self._settings.max_uploads:

@@ -26,7 +26,9 @@ Network = IPv4Network | IPv6Network
 
 MAX_URL_CHARS = 2000
 HTTPS_PORT = 443
-_HOST_NAME = re.compile(r"(?=.{1,253}\.?\Z)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.?)+", re.ASCII)
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+# a dot between every two labels: there is one way to read a name, and trying takes no longer than that
+_HOST_NAME = re.compile(rf"(?=.{{1,253}}\.?\Z){_LABEL}(?:\.{_LABEL})*\.?", re.ASCII)
 # What `is_global` of this Python's ipaddress takes for public, and is not.
 _SPECIAL = [
     ip_network(text)

@@ -26,6 +26,8 @@ from shared.jobs.webhooks import DueDelivery
 
 TOTAL_TIMEOUT_S = 10.0
 MAX_ADDRESSES = 4  # of one name, tried one after the other
+# one message: two would tell which names exist in the network of the service
+NO_ADDRESS = "the name was not found, or leads to an address that is not public"
 MAX_LOOKUPS = 16  # names that are looked up at the same time; a look-up cannot be interrupted
 
 LookUp = Callable[[str, int], Sequence[str]]
@@ -95,9 +97,9 @@ class MessageSender:
         """The addresses of the target, all of which may be connected to."""
         addresses = self._look_up_in_time(target, deadline)
         if not addresses:
-            raise DeliveryError("the name has no address")
+            raise DeliveryError(NO_ADDRESS)
         if not all(is_allowed_address(ip_address(a), self._allowed) for a in addresses):
-            raise DeliveryError("the name leads to an address that is not public")
+            raise DeliveryError(NO_ADDRESS)
         return list(dict.fromkeys(addresses))[:MAX_ADDRESSES]
 
     def _look_up_in_time(self, target: WebhookTarget, deadline: float) -> Sequence[str]:
@@ -119,7 +121,7 @@ class MessageSender:
         if not answer:
             raise DeliveryError(f"the name was not found within {self._total_timeout_s:g} s")
         if isinstance(answer[0], Exception):
-            raise DeliveryError("the name was not found")
+            raise DeliveryError(NO_ADDRESS)
         return answer[0]
 
     def _post(

@@ -40,6 +40,8 @@ class WebhookSender:
         self._db, self._messages, self._poll_s = db, messages, poll_s
         self._lock = threading.Lock()
         self._busy: dict[str, str] = {}  # the tenant of each webhook that is being sent to
+        self._turns: dict[str, int] = {}  # the number of each tenant's last turn
+        self._turn_count = 0
         self._free = threading.Event()
 
     def start(self, stopped: threading.Event) -> threading.Thread:
@@ -73,11 +75,20 @@ class WebhookSender:
         room = MAX_ATTEMPTS_AT_ONCE - len(busy)
         if not room:
             return 0
-        claimed = claim_due_deliveries(self._db, room, busy=busy, per_tenant=MAX_ATTEMPTS_OF_TENANT)
+        claimed = claim_due_deliveries(
+            self._db, room, busy=busy, per_tenant=MAX_ATTEMPTS_OF_TENANT, turns=self._turns
+        )
         for due in claimed:
+            self._turn_count += 1
+            self._turns[due.tenant] = self._turn_count
             with self._lock:
                 self._busy[due.webhook] = due.tenant
-            threading.Thread(target=self._attempt, args=(due,), daemon=True).start()
+            try:
+                threading.Thread(target=self._attempt, args=(due,), daemon=True).start()
+            except RuntimeError:  # no more threads: it is due again after its lease
+                with self._lock:
+                    del self._busy[due.webhook]
+                raise
         return len(claimed)
 
     def _attempt(self, due: DueDelivery) -> None:

@@ -11,15 +11,16 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, and_, exists, func, insert, select, update
 
 from shared.jobs.database import Database
 from shared.jobs.job_insert import generate_id
 from shared.jobs.mapping import slices
 from shared.jobs.paging import Page, apply_page, split_page
-from shared.jobs.tables import access_log
+from shared.jobs.tables import access_log, audits, jobs, keys
 
 TOKEN_ACTOR, COMMAND_LINE_ACTOR = "token", "command line"
+ID_CHARS = 24  # of a job or an audit
 _SUBJECT = re.compile(r"[A-Za-z0-9_.:@/-]{0,128}")
 
 
@@ -89,6 +90,27 @@ def hide_subjects(connection: Connection, tenant: str, subjects: Iterable[str]) 
     for batch in slices(sorted(subjects)):
         mine = update(access_log).where(access_log.c.tenant == tenant)
         connection.execute(mine.where(access_log.c.subject.in_(batch)).values(subject=""))
+
+
+def hide_deleted(connection: Connection, tenant: str) -> None:
+    """Remove the ids of jobs and audits that are deleted from the entries of a tenant."""
+    subject = access_log.c.subject
+    is_job = exists().where(jobs.c.id == subject)
+    is_audit = exists().where(audits.c.id == subject, ~audits.c.deleting)
+    gone = and_(subject.startswith("job_", autoescape=True), ~is_job) | and_(
+        subject.startswith("aud_", autoescape=True), ~is_audit
+    )
+    mine = update(access_log).where(access_log.c.tenant == tenant, func.length(subject) == ID_CHARS)
+    connection.execute(mine.where(gone).values(subject=""))
+
+
+def hide_tenant(connection: Connection, tenant: str) -> None:
+    """Remove the name of a tenant and the ids of its keys from the entries of others, such as who
+    created them. To be called before its keys are deleted; its own entries are deleted with it."""
+    its_keys = select(keys.c.id).where(keys.c.tenant == tenant)
+    is_named = (access_log.c.action == "POST /v1/tenants") & (access_log.c.subject == tenant)
+    named = update(access_log).where(is_named | access_log.c.subject.in_(its_keys))
+    connection.execute(named.values(subject=""))
 
 
 def hide_declarations(connection: Connection, tenant: str, names: Iterable[str]) -> None:

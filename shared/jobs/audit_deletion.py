@@ -17,15 +17,23 @@ from sqlalchemy import Connection, delete, exists, select, update
 from shared.artifacts import ArtifactStore
 from shared.errors import Conflict, NotFound
 from shared.failpoints import failpoint
+from shared.jobs.access_log import hide_deleted
 from shared.jobs.bulk_delete import delete_rows
+from shared.jobs.bulk_insert import insert_rows
 from shared.jobs.control import cancel_audit
 from shared.jobs.database import Database
 from shared.jobs.erasure import Erasure, finish_soon
-from shared.jobs.removal import Removed, note_erasure, remove_unreferenced_jobs
+from shared.jobs.removal import (
+    Removed,
+    group_by_events,
+    note_erasure,
+    remove_unreferenced_jobs,
+)
 from shared.jobs.states import LIVE, Stop
 from shared.jobs.tables import audit_jobs, audits, idempotency, jobs
+from shared.jobs.webhooks import forget_deleted
 
-BATCH = 200  # jobs that one transaction unlinks
+BATCH = 200  # jobs that one transaction unlinks, or fewer that have many events
 SHOWN = 5  # live jobs that a message names
 DELETION_S = 10.0  # seconds after which the reconciler is left to remove the rest
 
@@ -71,7 +79,8 @@ def delete_audit(
             _require_ended(connection, audit_id)
         connection.execute(update(audits).where(audits.c.id == audit_id).values(deleting=True))
         _remove_answers(connection, tenant, audit_id)
-        note_erasure(db, connection)
+        _forget(connection, tenant)
+        note_erasure(db, connection, audit_id)
         failpoint("audit_deletion.before_commit")
 
     db.run_transaction(hide)
@@ -102,14 +111,14 @@ def _continue(
     """Go on with one audit; what went, and whether it is gone."""
     total = Removed()
     while True:
-        step = db.run_transaction(lambda c: _remove_batch(c, audit_id))
+        step = db.run_transaction(lambda c: _remove_batch(db, c, audit_id))
         total += step.removed
         failpoint("audit_deletion.between_batches")
         if step.is_over or not step.unlinked or clock() >= ends_at:
             return total, step.is_over
 
 
-def _remove_batch(connection: Connection, audit_id: str) -> _Step:
+def _remove_batch(db: Database, connection: Connection, audit_id: str) -> _Step:
     """Unlink some jobs, those that were made of others before those others."""
     # several may be at it
     wanted = select(audits).where(audits.c.id == audit_id, audits.c.deleting)
@@ -120,23 +129,35 @@ def _remove_batch(connection: Connection, audit_id: str) -> _Step:
     is_live = jobs.c.state.in_(sorted(LIVE))
     stays = is_live if audit.cancelling else is_live & jobs.c.stop.is_not_distinct_from(Stop.CANCEL)
     links = audit_jobs.join(jobs, jobs.c.id == audit_jobs.c.job)
-    mine = select(jobs.c.id).select_from(links).where(audit_jobs.c.audit == audit_id)
-    newest = mine.where(~stays).order_by(jobs.c.created_at.desc(), jobs.c.id).limit(BATCH)
-    batch = list(connection.execute(newest).scalars())
+    mine = select(jobs.c.id, jobs.c.event_seq).select_from(links)
+    mine = mine.where(audit_jobs.c.audit == audit_id, ~stays)
+    newest = mine.order_by(jobs.c.created_at.desc(), jobs.c.id).limit(BATCH)
+    groups = group_by_events(connection.execute(newest))
+    batch = [row.id for row in groups[0]] if groups else []
     delete_rows(connection, audit_jobs, audit_jobs.c.job, batch, audit_jobs.c.audit == audit_id)
-    removed = remove_unreferenced_jobs(connection, audit.tenant, batch, ~jobs.c.pinned)
+    removed, missed = remove_unreferenced_jobs(db, connection, audit.tenant, batch, ~jobs.c.pinned)
+    # a later batch looks at them, whoever does it
+    rows = [{"audit": audit_id, "job": job, "detached": True} for job in sorted(missed)]
+    insert_rows(connection, audit_jobs, rows, ignore_conflicts=True)
     left = exists().where(audit_jobs.c.audit == audit_id)
     is_over = not connection.execute(select(left)).scalar_one()
     if is_over:
-        _remove_answers(connection, audit.tenant, audit_id)
         connection.execute(delete(audits).where(audits.c.id == audit_id))
+        _forget(connection, audit.tenant)
     return _Step(removed, len(batch), is_over)
 
 
 def _remove_answers(connection: Connection, tenant: str, audit_id: str) -> None:
-    """The answer under an Idempotency-Key that names the audit would be given again."""
+    """Those under an Idempotency-Key that name the audit are traces of it. That of an audit which
+    goes by its age has gone before it (`shared.jobs.retention`)."""
     names_it = (idempotency.c.tenant == tenant) & idempotency.c.answer.contains(audit_id)
     connection.execute(delete(idempotency).where(names_it))
+
+
+def _forget(connection: Connection, tenant: str) -> None:
+    """What else names the audit, and those of its jobs that are gone."""
+    hide_deleted(connection, tenant)
+    forget_deleted(connection, tenant)
 
 
 def _require_ended(connection: Connection, audit_id: str) -> None:

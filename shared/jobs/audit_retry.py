@@ -1,25 +1,34 @@
 """Retry of an audit: all of its jobs that failed or were cancelled go again, in one transaction.
 
 Those that failed because an input did go after it, as at first. Jobs that have succeeded stay, but
-for a report that was made without the results of jobs that go again: it is made again after them.
+for a report that was made without the results of jobs that go again, and what was made of it: they
+are made again after them.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, select
 from sqlalchemy.exc import IntegrityError
 
 from shared.errors import Conflict, NotFound
 from shared.jobs.database import Database
-from shared.jobs.mapping import slices, to_json
-from shared.jobs.ranking import compute_rank
+from shared.jobs.mapping import slices
+from shared.jobs.restart import (
+    Members,
+    answer_for_equals,
+    can_start,
+    is_blocked,
+    list_dead_ends,
+    lock_with_inputs,
+    restart,
+)
 from shared.jobs.states import LIVE, UNSUCCESSFUL, State
-from shared.jobs.tables import audit_jobs, audits, events, job_inputs, jobs
+from shared.jobs.tables import audit_jobs, audits
 from shared.jobs.transitions import dead_end_reason
 from shared.wiring import RunWhen
 
@@ -63,7 +72,9 @@ def _requeue_failed(db: Database, connection: Connection, tenant: str, audit_id:
         raise NotFound(f"there is no audit {audit_id}")
     if audit.cancelled_at is not None:
         raise Conflict(f"audit {audit_id} was cancelled: submit it again")
-    members = _lock_with_inputs(connection, audit_id)
+    own = (audit_jobs.c.audit == audit_id, ~audit_jobs.c.detached)
+    ids = set(connection.execute(select(audit_jobs.c.job).where(*own)).scalars())
+    members = lock_with_inputs(connection, ids)
     failed = {i: row for i, row in members.rows.items() if row.state in UNSUCCESSFUL}
     if not failed:
         live = sum(row.state in LIVE for row in members.rows.values())
@@ -75,162 +86,69 @@ def _requeue_failed(db: Database, connection: Connection, tenant: str, audit_id:
     again = retried | _find_incomplete(members, retried)
     by_state: dict[State, list[Row[Any]]] = defaultdict(list)
     for i in sorted(again):
-        blocked = any(
-            parent in again or members.find(parent).state in _blocking(members.rows[i])
-            for parent in members.inputs[i]
-        )
-        by_state[State.WAITING if blocked else State.QUEUED].append(members.rows[i])
+        to = State.WAITING if is_blocked(i, members, again) else State.QUEUED
+        by_state[to].append(members.rows[i])
     for to, rows in by_state.items():
         for batch in slices(rows):
-            _restart(db, connection, batch, to)
-            complete = [r for r in batch if not _list_dead_ends(r.id, members, again)]
-            _answer_for_equals(connection, complete, tenant)
+            restart(db, connection, batch, to)
+            # of two equal ones both run: each audit gets its results
+            complete = [r for r in batch if not list_dead_ends(r.id, members, again)]
+            answer_for_equals(connection, complete, tenant)
     stages = frozenset(row.stage for row in by_state[State.QUEUED])
     return AuditRetry(len(again), len(failed) - len(retried), stages)
 
 
-def _find_incomplete(members: _Members, retried: Collection[str]) -> set[str]:
-    """Jobs that have run, or are about to, without results that will be there.
+def _find_incomplete(members: Members, retried: Collection[str]) -> set[str]:
+    """Jobs that have run, or are about to, without results that will be there, and those that were
+    made of theirs.
 
     Raises:
         Conflict: one is running.
     """
-    incomplete = {
-        i: row
-        for i, row in members.rows.items()
-        if row.run_when == RunWhen.ALL_FINISHED
-        and row.state in (State.SUCCEEDED, State.QUEUED, State.RUNNING)
-        and not members.inputs[i].isdisjoint(retried)
-    }
-    for i, row in incomplete.items():
-        if row.state == State.RUNNING:
-            raise Conflict(
-                f"job {i} ({row.stage}) is running, without the results of the failed jobs: retry "
-                "when it has ended"
+    has_started = (State.SUCCEEDED, State.QUEUED, State.PAUSED, State.RUNNING)
+    remade = set[str]()
+    while True:
+        again = remade | {
+            i
+            for i, row in members.rows.items()
+            if row.state in has_started
+            and (
+                not members.inputs[i].isdisjoint(remade)
+                or (
+                    row.run_when == RunWhen.ALL_FINISHED
+                    and not members.inputs[i].isdisjoint(retried)
+                )
             )
-    return set(incomplete)
+        }
+        if again == remade:
+            break
+        remade = again
+    for i in sorted(remade):
+        if members.rows[i].state == State.RUNNING:
+            raise Conflict(
+                f"job {i} ({members.rows[i].stage}) is running, without the results of the failed "
+                "jobs: retry when it has ended"
+            )
+    return remade
 
 
-@dataclass(frozen=True)
-class _Members:
-    """The jobs of an audit by id, the ids of the jobs that each takes inputs from, and those of
-    them that are not of the audit."""
-
-    rows: Mapping[str, Row[Any]]
-    inputs: Mapping[str, Set[str]]
-    outside: Mapping[str, Row[Any]]
-
-    def find(self, job_id: str) -> Row[Any]:
-        return self.rows.get(job_id) or self.outside[job_id]
-
-
-def _lock_with_inputs(connection: Connection, audit_id: str) -> _Members:
-    """Lock all jobs of an audit, and those that they take inputs from: one that ends meanwhile then
-    sees what waits for it."""
-    members = set(
-        connection.execute(
-            select(audit_jobs.c.job).where(audit_jobs.c.audit == audit_id, ~audit_jobs.c.detached)
-        ).scalars()
-    )
-    inputs: dict[str, set[str]] = {one: set() for one in members}
-    for batch in slices(sorted(members)):
-        query = select(job_inputs.c.job, job_inputs.c.parent).where(
-            job_inputs.c.job.in_(batch), job_inputs.c.parent.is_not(None)
-        )
-        for job, parent in connection.execute(query):
-            inputs[job].add(parent)
-    parents = {parent for its in inputs.values() for parent in its}
-    rows: dict[str, Row[Any]] = {}
-    for batch in slices(sorted(members | parents)):
-        query = select(jobs).where(jobs.c.id.in_(batch)).order_by(jobs.c.id).with_for_update()
-        rows |= {row.id: row for row in connection.execute(query)}
-    return _Members(
-        {i: row for i, row in rows.items() if i in members},
-        inputs,
-        {i: row for i, row in rows.items() if i not in members},
-    )
-
-
-def _select_retried(failed: Mapping[str, Row[Any]], members: _Members) -> set[str]:
+def _select_retried(failed: Mapping[str, Row[Any]], members: Members) -> set[str]:
     """Those of the failed jobs whose inputs can be had once all of these go again."""
     retried = set(failed)
     while True:
         blocked = {
             i
             for i in retried
-            if not _can_start(failed[i], members, _list_dead_ends(i, members, retried))
+            if not can_start(failed[i], members, list_dead_ends(i, members, retried))
         }
         if not blocked:
             return retried
         retried -= blocked
 
 
-def _list_dead_ends(job_id: str, members: _Members, retried: Collection[str]) -> list[Row[Any]]:
-    """Inputs of a job that will never be there."""
-    rows = (members.find(i) for i in members.inputs[job_id] if i not in retried)
-    return [row for row in rows if dead_end_reason(row)]
-
-
-def _can_start(row: Row[Any], members: _Members, dead_ends: Sequence[Row[Any]]) -> bool:
-    if row.run_when == RunWhen.ALL_FINISHED:
-        return not dead_ends or len(dead_ends) < len(members.inputs[row.id])
-    return not dead_ends
-
-
-def _explain_blocked(failed: Mapping[str, Row[Any]], members: _Members) -> str:
+def _explain_blocked(failed: Mapping[str, Row[Any]], members: Members) -> str:
     for i in sorted(failed):
-        for parent in _list_dead_ends(i, members, failed):
+        for parent in list_dead_ends(i, members, failed):
             why = dead_end_reason(parent)
             return f"job {i} needs job {parent.id} ({parent.stage}), which {why}: retry that first"
     return "none of the failed jobs can run again"
-
-
-def _blocking(row: Row[Any]) -> Collection[State]:
-    """States of an input in which it keeps the job waiting."""
-    return LIVE if row.run_when == RunWhen.ALL_FINISHED else LIVE | UNSUCCESSFUL
-
-
-def _restart(db: Database, connection: Connection, rows: Sequence[Row[Any]], to: State) -> None:
-    """Bring locked jobs that do not run to `to`, with an event for each."""
-    queue: dict[str, Any] = {"queued_at": None, "rank": None}
-    if to is State.QUEUED:
-        queue = {"queued_at": db.now, "rank": compute_rank(db.now, jobs.c.priority)}
-    values: dict[str, Any] = {
-        **queue,
-        "state": to,
-        "dedup_key": None,
-        "event_seq": jobs.c.event_seq + 1,
-        "version": jobs.c.version + 1,
-        "lost_count": 0,
-        "progress": to_json({}),
-    }
-    values |= dict.fromkeys(
-        ("failure", "message", "finished_at", "started_at", "not_before", "lease_until", "stop",
-         "reused_from")
-    )  # fmt: skip
-    connection.execute(update(jobs).where(jobs.c.id.in_([r.id for r in rows])).values(**values))
-    event_rows = [
-        {
-            "job": row.id,
-            "seq": row.event_seq + 1,
-            "kind": "state",
-            "data": to_json({"from": row.state, "to": to, "because": "retry"}),
-        }
-        for row in rows
-    ]
-    connection.execute(insert(events).values(at=db.now), event_rows)
-
-
-def _answer_for_equals(connection: Connection, rows: Iterable[Row[Any]], tenant: str) -> None:
-    """Jobs that go again are shared with equal submissions, unless an equal one is there already:
-    then both run, and the later one reuses what the other has made."""
-    shareable = {row.request_key: row.id for row in rows if not row.no_cache}
-    others = jobs.alias("others")
-    taken = select(others.c.dedup_key).where(
-        others.c.tenant == tenant, others.c.dedup_key.in_(list(shareable))
-    )
-    free = set(shareable) - set(connection.execute(taken).scalars())
-    ids = [shareable[key] for key in sorted(free)]
-    if ids:
-        renamed = update(jobs).where(jobs.c.id.in_(ids)).values(dedup_key=jobs.c.request_key)
-        connection.execute(renamed)

@@ -2,7 +2,8 @@
 
 Nothing of it is urgent: a round has its share of time, and the next one goes on. The collector
 remembers only how far it has come; what it had to leave because something referred to it is found
-again when it begins anew, every hour. So any number of reconcilers may run, and may be killed.
+again when it begins anew: an hour after it began, or once it is through if that takes longer. So
+any number of reconcilers may run, and may be killed.
 """
 
 from __future__ import annotations
@@ -16,11 +17,10 @@ from typing import Any
 from sqlalchemy import Row
 
 from shared.artifacts import ArtifactStore
-from shared.jobs import expiry
+from shared.jobs import expiry, uploads
 from shared.jobs.audit_deletion import finish_deletions
 from shared.jobs.database import Database
 from shared.jobs.retention import HOUR_S, Retention
-from shared.jobs.uploads import count_deleted_bytes, expire_uploads, remove_deleted_bytes
 
 ROUND_S = 1.0  # seconds that a round takes, about
 RESTART_S = HOUR_S  # seconds between two walks through all ended jobs
@@ -49,6 +49,7 @@ class Collector:
     clock: Callable[[], float] = time.monotonic
     round_s: float = ROUND_S
     _walks: dict[str, _Walk] = field(default_factory=dict)
+    _upload: uploads.Position = uploads.START  # where the look through expired ones goes on
     _rare_at: float = -math.inf
 
     def collect(self) -> dict[str, int]:
@@ -66,7 +67,7 @@ class Collector:
             ("reconstructions", kept.reconstructions_s, self._walk("reconstructions")),
             ("audits", kept.audits_s, lambda s: len(expiry.mark_expired_audits(self.db, s))),
             ("jobs", kept.jobs_s, self._walk("jobs")),
-            ("uploads", 0.0, lambda _: len(expire_uploads(self.db, self.store))),
+            ("uploads", 0.0, lambda _: self._expire_uploads()),
         ]
         ends_at = self.clock() + self.round_s
         removed = {}
@@ -117,8 +118,17 @@ class Collector:
 
         return step
 
+    def _expire_uploads(self) -> int:
+        """Go on until some were removed, or all were looked at."""
+        ends_at = self.clock() + self.round_s / 10
+        while True:
+            removed, after = uploads.expire_uploads(self.db, self._upload)
+            self._upload = after or uploads.START
+            if removed or after is None or self.clock() >= ends_at:
+                return len(removed)
+
     def _remove_bytes(self, ends_at: float) -> None:
-        while count_deleted_bytes(self.db):
-            remove_deleted_bytes(self.db, self.store)
+        while uploads.count_deleted_bytes(self.db):
+            uploads.remove_deleted_bytes(self.db, self.store)
             if self.clock() >= ends_at:
                 return

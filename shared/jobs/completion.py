@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, TextClause, select, text
 
 from shared.errors import Conflict
 from shared.jobs.database import NOW_SQL, Database
+from shared.jobs.locks import lock_name
 from shared.jobs.mapping import load_job, to_json
 from shared.jobs.outbox import Kind, run_fenced_transaction
 from shared.jobs.records import Artifact, JobCost
@@ -100,10 +101,14 @@ def finish_job(
     progress: Mapping[str, Any] | None = None,
     cost: JobCost | None = None,
     ran_on: str | None = None,
+    put_missing: Callable[[], None] | None = None,
 ) -> set[str]:
     """The job succeeded: artifact rows, terminal state and released children in one transaction.
 
     Args:
+        put_missing: stores the bytes again that are not in the store any more: they were there
+            already when the job stored them, and a deletion of another's has taken them since. No
+            deletion takes them from this call on. May be called more than once.
         cost: None if this attempt did not do all of the work.
         ran_on: the kind of machine, as `shared.jobs.cost_history.describe_machine` says it.
 
@@ -112,6 +117,7 @@ def finish_job(
     Raises:
         FencedOut: nothing was written.
         Conflict: what was to be reused is gone; nothing was written.
+        TransientError: a store did not answer.
     """
     because = "reused an earlier result" if reused_from else "done"
     bind_params = {
@@ -131,6 +137,9 @@ def finish_job(
     }
 
     def write_end(connection: Connection) -> set[str]:
+        if put_missing is not None:
+            for sha256 in sorted({a.sha256 for a in artifacts}):
+                lock_name(db, connection, sha256)  # as who takes bytes out of the store does
         if reused_from is not None:
             _lock_reused(connection, reused_from, [a.sha256 for a in artifacts])
         first, *more = _FINISH_STATEMENTS[db.dialect]
@@ -138,6 +147,8 @@ def finish_job(
             lock_with_fence(connection, job_id, fence)  # says why not
         for statement in more:
             connection.execute(statement, bind_params)
+        if put_missing is not None:
+            put_missing()
         # A statement of its own: it sees a child that was stored while the first one waited for the
         # job's row.
         return release_children(db, connection, job_id)

@@ -11,15 +11,20 @@ from sqlalchemy.exc import IntegrityError
 from shared.errors import Conflict, NotFound
 from shared.failpoints import failpoint
 from shared.jobs.database import Database
-from shared.jobs.mapping import to_json
 from shared.jobs.outbox import append_changed_audit
+from shared.jobs.restart import (
+    answer_for_equals,
+    can_start,
+    is_blocked,
+    list_dead_ends,
+    lock_with_inputs,
+    restart,
+)
 from shared.jobs.states import LIVE, TERMINAL, UNSUCCESSFUL, State, Stop
 from shared.jobs.tables import audit_jobs, audits, job_inputs, jobs
 from shared.jobs.transitions import (
     append_event,
-    build_queue_columns,
     dead_end_reason,
-    has_input_in,
     lock_own_job,
     lock_waiting_children,
     transition,
@@ -166,50 +171,36 @@ def retry_job(db: Database, tenant: str, job_id: str) -> set[str]:
         Conflict: it has not ended, its input has failed, or an equal job is live.
     """
 
+    equal = Conflict(f"an identical job is queued, running or finished: no need to retry {job_id}")
+
     def requeue(connection: Connection) -> set[str]:
-        row = lock_own_job(connection, tenant, job_id)
-        if row.state not in (State.FAILED, State.CANCELLED):
+        members = lock_with_inputs(connection, {job_id})
+        row = members.rows.get(job_id)
+        if row is None or row.tenant != tenant:
+            raise NotFound(f"there is no job {job_id}")
+        if row.state not in UNSUCCESSFUL:
             raise Conflict(
                 f"job {job_id} is {row.state}: only failed and cancelled jobs can be retried"
             )
-        parents = select(jobs).where(
-            jobs.c.id.in_(select(job_inputs.c.parent).where(job_inputs.c.job == job_id))
-        )
-        for parent in connection.execute(parents.order_by(jobs.c.id).with_for_update()):
-            if (why := dead_end_reason(parent)) and row.run_when != RunWhen.ALL_FINISHED:
-                raise Conflict(
-                    f"its input, job {parent.id} ({parent.stage}), {why}: retry that one first"
-                )
-        if row.run_when == RunWhen.ALL_FINISHED and not has_input_in(
-            connection, row, states=frozenset(State) - UNSUCCESSFUL
-        ):
-            raise Conflict("none of its inputs succeeded: retry those first")
-        partial = row.run_when == RunWhen.ALL_FINISHED and has_input_in(
-            connection, row, states=UNSUCCESSFUL
-        )
-        to = State.WAITING if has_input_in(connection, row) else State.QUEUED
-        values = {
-            "failure": None,
-            "message": None,
-            "lost_count": 0,
-            "finished_at": None,
-            "started_at": None,
-            "progress": to_json({}),
-            "dedup_key": None if row.no_cache or partial else row.request_key,
-            **(
-                build_queue_columns(db, None, row.priority)
-                if to is State.QUEUED
-                else {"queued_at": None}
-            ),
-        }
-        return transition(db, connection, row, to, "retry", **values)
+        dead_ends = list_dead_ends(job_id, members, {job_id})
+        if not can_start(row, members, dead_ends):
+            if row.run_when == RunWhen.ALL_FINISHED:
+                raise Conflict("none of its inputs succeeded: retry those first")
+            parent = dead_ends[0]
+            raise Conflict(
+                f"its input, job {parent.id} ({parent.stage}), {dead_end_reason(parent)}: retry "
+                "that one first"
+            )
+        to = State.WAITING if is_blocked(job_id, members, {job_id}) else State.QUEUED
+        restart(db, connection, [row], to)
+        if not dead_ends and answer_for_equals(connection, [row], tenant):
+            raise equal
+        return {row.stage} if to is State.QUEUED else set()
 
     try:
         return db.run_transaction(requeue)
     except IntegrityError as error:
-        raise Conflict(
-            f"an identical job is queued, running or finished: no need to retry {job_id}"
-        ) from error
+        raise equal from error
 
 
 def pause_job(db: Database, tenant: str, job_id: str) -> None:

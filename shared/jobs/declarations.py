@@ -31,6 +31,7 @@ from shared.jobs.tables import (
     job_artifacts,
     jobs,
 )
+from shared.jobs.tenants import require_enabled
 from shared.jobs.uploads import (
     KIND_NAMES,
     find_live_reader,
@@ -148,6 +149,8 @@ def record_declaration(
     job: str,
     request_key: str,
     labels: Mapping[str, str] | None,
+    *,
+    is_registered: bool = False,
 ) -> Declaration:
     """Store a declaration, which that job checks.
 
@@ -155,12 +158,17 @@ def record_declaration(
     if its own has ended without a result, or was made by other code. Its labels are replaced if any
     are given.
 
+    Args:
+        is_registered: see `shared.jobs.tenant_store.TenantStore`.
+
     Raises:
         InvalidRequest: the tenant does not have one of the uploads.
-        Conflict: the tenant has as many declarations as it may.
+        Conflict: the tenant has as many declarations as it may, or was disabled or deleted.
     """
 
     def record(connection: Connection) -> str:
+        if is_registered:
+            require_enabled(connection, tenant)
         lock_name(db, connection, f"declarations of {tenant}")
         keep_uploads(db, connection, tenant, new.uploads, "")
         newest = connection.execute(_select_versions(tenant, new.kind, new.name)).first()

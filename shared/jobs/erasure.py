@@ -12,6 +12,8 @@ the rows that the job refers to, so either the submission is seen here, or it fi
 from __future__ import annotations
 
 import json
+import math
+import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +23,6 @@ from sqlalchemy import (
     Connection,
     Table,
     delete,
-    exists,
     func,
     or_,
     select,
@@ -32,13 +33,12 @@ from shared.artifacts import ArtifactStore
 from shared.errors import Conflict, NotFound, TransientError
 from shared.failpoints import failpoint
 from shared.jobs.access_log import hide_subjects
-from shared.jobs.bulk_delete import delete_rows, list_unneeded, select_rows
-from shared.jobs.bulk_insert import insert_rows
+from shared.jobs.bulk_delete import delete_rows, select_rows
 from shared.jobs.database import Database
 from shared.jobs.derivation import Derivation, find_derivation
 from shared.jobs.locks import lock_name
 from shared.jobs.mapping import slices
-from shared.jobs.removal import note_erasure
+from shared.jobs.removal import compute_note_id, note_erasure, note_unneeded
 from shared.jobs.scrubbing import scrub
 from shared.jobs.states import LIVE
 from shared.jobs.tables import (
@@ -48,7 +48,6 @@ from shared.jobs.tables import (
     audit_labels,
     audits,
     declarations,
-    deleted_artifacts,
     erasures,
     events,
     idempotency,
@@ -63,6 +62,7 @@ from shared.jobs.uploads import (
 )
 
 MAX_LOCK_ROUNDS = 5
+SOON_S = 10.0  # seconds for the removal of bytes, while somebody waits for an answer
 # a larger SQLite file is rewritten by the reconciler, not while somebody waits for an answer
 MAX_FILE_BYTES = 64 << 20
 DELETED_NAME = "deleted upload"  # stands for a digest in the name of an audit that stays
@@ -170,31 +170,41 @@ def erase(
     return Erasure(n_audits, n_jobs, n_artifacts, size, finish_soon(db, store, wait_s))
 
 
-def finish_erasures(db: Database, store: ArtifactStore, wait_s: float = 2.0) -> bool:
+def finish_erasures(
+    db: Database,
+    store: ArtifactStore,
+    wait_s: float = 2.0,
+    *,
+    ends_at: float = math.inf,
+    clock: Callable[[], float] = time.monotonic,
+) -> bool:
     """Remove what erasures have left; whether nothing is left of those that were there.
 
     Args:
         wait_s: seconds to wait for others' transactions; nobody can write meanwhile.
+        ends_at: by the clock, from when on no more bytes are removed from the store: the next call
+            goes on with them.
 
     Raises:
         TransientError: a store did not answer; the next call goes on.
     """
     with db.read() as connection:
-        pending = list(connection.execute(select(erasures.c.id)).scalars())
+        pending = set(connection.execute(select(erasures.c.id)).scalars())
+        deleting = connection.execute(select(audits.c.id).where(audits.c.deleting)).scalars()
         # the traces of an audit are complete when all of it is gone
-        is_deleting = connection.execute(select(exists().where(audits.c.deleting))).scalar_one()
-    if not pending:
-        return True
-    if is_deleting:
-        return False
+        unfinished = pending & {compute_note_id(audit_id) for audit_id in deleting}
+    if not (finished := pending - unfinished):
+        return not unfinished
     while count_deleted_bytes(db):
+        if clock() >= ends_at:
+            return False
         remove_deleted_bytes(db, store)
     failpoint("erasure.after_bytes")
     if not scrub(db, wait_s):
         return False
     failpoint("erasure.after_scrub")
-    db.run_transaction(lambda c: delete_rows(c, erasures, erasures.c.id, pending))
-    return True
+    db.run_transaction(lambda c: delete_rows(c, erasures, erasures.c.id, finished))
+    return not unfinished
 
 
 def finish_soon(db: Database, store: ArtifactStore, wait_s: float) -> bool:
@@ -202,7 +212,7 @@ def finish_soon(db: Database, store: ArtifactStore, wait_s: float) -> bool:
     whether all of it is gone."""
     try:
         if db.dialect == "sqlite" and _measure_file(db) <= MAX_FILE_BYTES:
-            return finish_erasures(db, store, wait_s)
+            return finish_erasures(db, store, wait_s, ends_at=time.monotonic() + SOON_S)
         remove_deleted_bytes(db, store)
     except TransientError:
         pass  # the deletion is committed: a reconciler goes on
@@ -334,10 +344,8 @@ def _remove_rows(
     delete_rows(connection, jobs, jobs.c.id, derivation.jobs)
     mine = artifacts.c.tenant == tenant
     delete_rows(connection, artifacts, artifacts.c.sha256, derivation.artifacts, mine)
-    gone = list_unneeded(connection, derivation.artifacts | derivation.checkpoints)
-    rows = [{"sha256": sha256} for sha256 in sorted(gone)]
-    insert_rows(connection, deleted_artifacts, rows, ignore_conflicts=True)
     note_erasure(db, connection)
+    note_unneeded(db, connection, derivation.artifacts | derivation.checkpoints)
 
 
 def _remove_answers(

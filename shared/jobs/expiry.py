@@ -32,11 +32,12 @@ from shared.jobs.mapping import slices
 from shared.jobs.removal import (
     Removed,
     find_artifacts_in_use,
+    group_by_events,
     list_checkpoints,
     note_unneeded,
     remove_unreferenced_jobs,
 )
-from shared.jobs.retention import PAGE_ROLES, PERSONAL_ROLES, PICTURE_ROLES
+from shared.jobs.retention import HOUR_S, PAGE_ROLES, PERSONAL_ROLES, PICTURE_ROLES
 from shared.jobs.states import LIVE, TERMINAL
 from shared.jobs.tables import (
     UPLOAD_ORIGIN,
@@ -53,10 +54,9 @@ from shared.jobs.tables import (
     plugin_sets,
     workers,
 )
-from shared.jobs.worker_registry import FORGET_AFTER_S, load_latest_catalog
+from shared.jobs.worker_registry import FORGET_AFTER_S, forget_workers, load_latest_catalog
 
 BATCH = 250  # jobs that one transaction looks at
-MAX_EVENTS = 20_000  # that one transaction removes, unless a single job has more
 Position = tuple[float, str]  # an ended job: when it ended, and its id
 START: Position = (-1.0, "")
 
@@ -81,7 +81,7 @@ def expire_events(db: Database, kept_s: float, rows: Collection[Row[Any]]) -> in
     checkpoints. Returns of how many jobs."""
     earlier = (events.c.job == jobs.c.id, events.c.seq < jobs.c.event_seq)
     not_checkpoint = events.c.kind != "checkpoint"
-    candidates = _find(db, rows, exists().where(*earlier, not_checkpoint))
+    candidates = set(_find(db, rows, exists().where(*earlier, not_checkpoint)))
 
     def remove(job_ids: Collection[str], connection: Connection) -> int:
         locked = _lock(db, connection, job_ids, kept_s)
@@ -90,16 +90,8 @@ def expire_events(db: Database, kept_s: float, rows: Collection[Row[Any]]) -> in
         failpoint("expiry.events")
         return len(locked)
 
-    # a job of a day has tens of thousands of them
-    groups, size = list[list[str]](), MAX_EVENTS
-    for row in rows:
-        if row.id in candidates:
-            size += row.event_seq
-            if size > MAX_EVENTS:
-                groups.append([])
-                size = row.event_seq
-            groups[-1].append(row.id)
-    return sum(db.run_transaction(partial(remove, group)) for group in groups)
+    groups = group_by_events(row for row in rows if row.id in candidates)
+    return sum(db.run_transaction(partial(remove, [row.id for row in group])) for group in groups)
 
 
 def expire_checkpoints(db: Database, kept_s: float, rows: Collection[Row[Any]]) -> int:
@@ -116,7 +108,7 @@ def expire_checkpoints(db: Database, kept_s: float, rows: Collection[Row[Any]]) 
             connection.execute(
                 forgotten.values(checkpoint=None, checkpoint_key=None, version=jobs.c.version + 1)
             )
-        note_unneeded(connection, digests)
+        note_unneeded(db, connection, digests)
         failpoint("expiry.checkpoints")
         return len(locked)
 
@@ -165,7 +157,7 @@ def expire_reconstructions(db: Database, kept_s: float, rows: Collection[Row[Any
             expired += connection.execute(
                 update(artifacts).where(*these, ~is_kept).values(expired_at=db.now)
             ).rowcount
-        note_unneeded(connection, digests)
+        note_unneeded(db, connection, digests)
         failpoint("expiry.reconstructions")
         return expired
 
@@ -177,12 +169,18 @@ def expire_jobs(db: Database, kept_s: float, rows: Collection[Row[Any]]) -> Remo
     """Remove jobs that belong to no audit and that nothing else refers to."""
     in_audit = exists().where(audit_jobs.c.job == jobs.c.id)
 
-    def remove(tenant: str, job_ids: Collection[str], connection: Connection) -> Removed:
-        return remove_unreferenced_jobs(connection, tenant, job_ids, build_ended_filter(db, kept_s))
+    def remove(tenant: str, group: Collection[Row[Any]], connection: Connection) -> Removed:
+        ids, due = [row.id for row in group], build_ended_filter(db, kept_s)
+        # the next walk comes back for what is left, or locked
+        return remove_unreferenced_jobs(db, connection, tenant, ids, due, skip_locked=True)[0]
 
-    by_tenant = _group_by_tenant(rows, _find(db, rows, ~in_audit))
-    parts = (db.run_transaction(partial(remove, *group)) for group in by_tenant.items())
-    return sum(parts, start=Removed())
+    candidates = set(_find(db, rows, ~in_audit))
+    total = Removed()
+    for tenant in sorted({row.tenant for row in rows}):
+        mine = (row for row in rows if row.tenant == tenant and row.id in candidates)
+        for group in group_by_events(mine):
+            total += db.run_transaction(partial(remove, tenant, group))
+    return total
 
 
 def mark_expired_audits(db: Database, kept_s: float, limit: int = BATCH) -> list[str]:
@@ -247,7 +245,7 @@ def expire_workers(db: Database) -> int:
     with db.read() as connection:
         if connection.execute(select(workers.c.id).where(old).limit(1)).first() is None:
             return 0
-    return db.run_transaction(lambda c: int(c.execute(delete(workers).where(old)).rowcount))
+    return db.run_transaction(lambda c: forget_workers(c, old))
 
 
 def expire_catalogs(db: Database, kept_s: float) -> int:
@@ -261,22 +259,38 @@ def expire_catalogs(db: Database, kept_s: float) -> int:
         catalogs.c.published_at < latest,
         ~serving,
     )
-    unused = ~exists().where(jobs.c.plugin_set == plugin_sets.c.digest)
     with db.read() as connection:
         has_old = connection.execute(select(catalogs.c.digest).where(old).limit(1)).first()
-        sets = list(connection.execute(select(plugin_sets.c.digest).where(unused)).scalars())
+    removed = 0
+    if has_old:
+        removed = db.run_transaction(lambda c: int(c.execute(delete(catalogs).where(old)).rowcount))
+    return removed + _expire_plugin_sets(db)
 
-    def remove(connection: Connection) -> int:
-        removed = connection.execute(delete(catalogs).where(old)).rowcount if has_old else 0
-        for batch in slices(sets):
-            # who submits a job holds on to the row of its set
-            query = select(plugin_sets.c.digest).where(plugin_sets.c.digest.in_(batch))
-            locked = list(connection.execute(query.with_for_update(skip_locked=True)).scalars())
-            these = delete(plugin_sets).where(plugin_sets.c.digest.in_(locked), unused)
-            removed += connection.execute(these).rowcount
-        return int(removed)
 
-    return db.run_transaction(remove) if has_old or sets else 0
+def _expire_plugin_sets(db: Database) -> int:
+    """Nothing leads from a set to its jobs: all jobs are looked at once, while others write, and in
+    the transaction that removes a set only those that may have come in since."""
+    with db.read() as connection:
+        looked_at = float(connection.execute(select(db.now)).scalar_one())
+        used = set(connection.execute(select(jobs.c.plugin_set).distinct()).scalars())
+        unused = [row for row in connection.execute(select(plugin_sets)) if row.digest not in used]
+
+    def remove(row: Row[Any], connection: Connection) -> int:
+        its = plugin_sets.c.digest == row.digest
+        # who submits a job holds on to the row of its set
+        lock = select(plugin_sets.c.digest).where(its).with_for_update(skip_locked=True)
+        live = and_(jobs.c.stage == row.stage, jobs.c.state.in_(sorted(LIVE)))
+        # the clock may have been set back meanwhile
+        ended = jobs.c.finished_at >= looked_at - HOUR_S
+        if connection.execute(lock).first() is None:
+            return 0
+        for since in (live, ended):
+            newer = select(jobs.c.id).where(since, jobs.c.plugin_set == row.digest).limit(1)
+            if connection.execute(newer).first() is not None:
+                return 0
+        return int(connection.execute(delete(plugin_sets).where(its)).rowcount)
+
+    return sum(db.run_transaction(partial(remove, row)) for row in unused)
 
 
 def _find(db: Database, rows: Collection[Row[Any]], condition: Any) -> list[str]:

@@ -190,9 +190,10 @@ def _read_service_ages(db: Database, connection: Connection) -> dict[str, float]
 
 
 def read_inventory(db: Database) -> Inventory:
-    """Counts all live jobs and all artifacts. Raises TransientError."""
+    """Counts all live jobs and all artifacts that have not expired. Raises TransientError."""
     is_upload = artifacts.c.origin == UPLOAD_ORIGIN
     query = select(is_upload, func.count(), func.sum(artifacts.c.size)).group_by(is_upload)
+    query = query.where(artifacts.c.expired_at.is_(None))  # of the others the bytes are gone
     sizes = {"job": (0, 0), "upload": (0, 0)}
     with db.read() as connection:
         for upload, n, size in connection.execute(query):

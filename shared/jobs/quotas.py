@@ -76,7 +76,8 @@ def require_room(connection: Connection, tenant: str, more_bytes: int = 0) -> No
     quota = get_quotas(connection, tenant).max_artifact_bytes
     if quota is None:
         return
-    total = select(func.coalesce(func.sum(artifacts.c.size), 0)).where(artifacts.c.tenant == tenant)
+    has_bytes = (artifacts.c.tenant == tenant, artifacts.c.expired_at.is_(None))
+    total = select(func.coalesce(func.sum(artifacts.c.size), 0)).where(*has_bytes)
     used = int(connection.execute(total).scalar_one())
     if used + more_bytes > quota or used >= quota:
         raise StorageFull(

@@ -44,6 +44,7 @@ TRANSITIONS: dict[tuple[State, State], str] = {
     (State.SUCCEEDED, State.QUEUED): "its artifact is damaged",
     (State.SUCCEEDED, State.WAITING): "its artifact is damaged, and so is what it was made from",
     (State.QUEUED, State.WAITING): "its input is damaged",
+    (State.PAUSED, State.WAITING): "an input that it would have run without goes again",
     (State.RUNNING, State.WAITING): "its input is damaged",
 }
 

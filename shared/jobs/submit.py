@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, Row, insert, select, update
 
 from shared.errors import Conflict, InvalidRequest
 from shared.failpoints import failpoint
+from shared.jobs.bulk_delete import select_rows
 from shared.jobs.bulk_insert import insert_rows
 from shared.jobs.cost_history import find_parent_cost_keys
 from shared.jobs.cost_keys import compute_cost_keys
@@ -24,6 +25,7 @@ from shared.jobs.quotas import require_pending_quota, require_room
 from shared.jobs.records import PlannedJob, SubmitResult
 from shared.jobs.states import State
 from shared.jobs.tables import audit_jobs, audits, idempotency, job_inputs, jobs
+from shared.jobs.tenants import require_enabled
 
 ANALYZE_FROM = 1000  # jobs at once: as many as it takes until a wrong count of them costs seconds
 MAX_RACES = 10  # retries after a concurrent identical submission
@@ -56,15 +58,20 @@ def submit_jobs(
     idempotency_key: IdempotencyKey | None = None,
     priority: int = 0,
     time_limit: float | None = None,
+    is_registered: bool = False,
 ) -> SubmitResult:
     """Store what was planned. `planned` is in an order in which parents come before children.
 
     A planned job whose equal is live, or has succeeded, is not stored again: the equal one is
     linked. Without an audit the jobs are marked as posted by hand.
 
+    Args:
+        is_registered: see `shared.jobs.tenant_store.TenantStore`.
+
     Raises:
         Conflict: an input job has failed or was cancelled, an equal job ended again and again while
-            this came in, or a request with the same Idempotency-Key is under way.
+            this came in, a request with the same Idempotency-Key is under way, or the tenant was
+            disabled or deleted.
         InvalidRequest: the Idempotency-Key was used with another body, or an input artifact is
             unknown.
         QuotaReached: the tenant has as many waiting jobs or as many bytes as it may.
@@ -85,6 +92,8 @@ def submit_jobs(
     }
 
     def store_submission(connection: Connection) -> SubmitResult:
+        if is_registered:
+            require_enabled(connection, tenant)
         if idempotency_key is not None:
             earlier = _claim_key(db, connection, tenant, idempotency_key)
             if earlier is not None:
@@ -137,9 +146,9 @@ def submit_jobs(
 def _claim_key(
     db: Database, connection: Connection, tenant: str, idempotency_key: IdempotencyKey
 ) -> SubmitResult | None:
-    """Take the key, or give the answer it got. The row is written in the same transaction as the
-    jobs, so a second request with the key waits for the first one's commit and then sees its
-    answer."""
+    """Take the key, or give the answer it got, if what that names is still there. The row is written
+    in the same transaction as the jobs, so a second request with the key waits for the first one's
+    commit and then sees its answer."""
     row = {
         "tenant": tenant,
         "key": idempotency_key.key,
@@ -150,9 +159,22 @@ def _claim_key(
     if connection.execute(insert_key.returning(idempotency.c.key)).one_or_none() is not None:
         return None
     where = (idempotency.c.tenant == tenant) & (idempotency.c.key == idempotency_key.key)
-    return _parse_answer(
-        connection.execute(select(idempotency).where(where)).one(), idempotency_key
-    )
+    earlier = connection.execute(select(idempotency).where(where).with_for_update()).one()
+    if _is_alive(connection, earlier):
+        return _parse_answer(earlier, idempotency_key)
+    connection.execute(update(idempotency).where(where).values(**row, created_at=db.now))
+    return None
+
+
+def _is_alive(connection: Connection, row: Row[Any]) -> bool:
+    """Whether what an answer names is still there: the collector may have removed jobs that had
+    ended long before the answer linked them."""
+    answer = json.loads(row.answer)
+    if answer["audit"] is not None:
+        query = select(audits.c.id).where(audits.c.id == answer["audit"], ~audits.c.deleting)
+        return connection.execute(query).first() is not None
+    wanted = set(answer["jobs"].values())
+    return len(select_rows(connection, (jobs.c.id,), jobs.c.id, wanted)) == len(wanted)
 
 
 def _parse_answer(row: Row[Any], idempotency_key: IdempotencyKey) -> SubmitResult:
@@ -168,8 +190,9 @@ def _parse_answer(row: Row[Any], idempotency_key: IdempotencyKey) -> SubmitResul
 
 
 def find_replay(db: Database, tenant: str, idempotency_key: IdempotencyKey) -> SubmitResult | None:
-    """The answer that this request got before, if it did. Asked before planning: what was accepted
-    once is answered again even if the catalog or an input has changed since.
+    """The answer that this request got before, if it did and what it names is still there. Asked
+    before planning: what was accepted once is answered again even if the catalog or an input has
+    changed since.
 
     Raises:
         InvalidRequest: the key was used with another body.
@@ -177,4 +200,6 @@ def find_replay(db: Database, tenant: str, idempotency_key: IdempotencyKey) -> S
     where = (idempotency.c.tenant == tenant) & (idempotency.c.key == idempotency_key.key)
     with db.read() as connection:
         row = connection.execute(select(idempotency).where(where)).one_or_none()
-    return None if row is None else _parse_answer(row, idempotency_key)
+        if row is None or not _is_alive(connection, row):
+            return None
+    return _parse_answer(row, idempotency_key)

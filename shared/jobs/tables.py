@@ -40,6 +40,7 @@ def _index_where(state: str, *more: str) -> dict[str, Any]:
 
 # the origin of what a tenant brings, rather than a job
 UPLOAD_ORIGIN = "upload"
+NEVER = 253_402_300_799.0  # the end of the year 9999
 _UPLOADS: dict[str, Any] = {
     "postgresql_where": text(f"origin = '{UPLOAD_ORIGIN}'"),
     "sqlite_where": text(f"origin = '{UPLOAD_ORIGIN}'"),
@@ -189,7 +190,8 @@ artifacts = Table(
     Column("origin", String(40), nullable=False),
     Column("created_at", Double, nullable=False),
     # When an upload ends, unless a job has made the same bytes; NULL: it stays, as what a declaration
-    # refers to does. Of what a job has made: until when it stays as an upload if that job goes.
+    # refers to does. Of what a job has made: until when it stays as an upload if that job goes, NEVER
+    # for as long as it wants; NULL: nobody has brought it.
     Column("expires_at", Double),
     # Since when the store has the bytes no more, though the job that made them is still there.
     Column("expired_at", Double),
@@ -452,7 +454,7 @@ outbox = Table(
         autoincrement=True,
     ),
     Column("kind", String(16), nullable=False),  # a `shared.jobs.outbox.Kind`
-    Column("subject", String(40)),  # of a job or an audit, its id
+    Column("subject", String(40)),  # of a job or an audit, its id, unless that was deleted
     Column("seq", Integer),  # of the job's event
     Column("tenant", String(64), nullable=False),
     Column("stage", String(40)),

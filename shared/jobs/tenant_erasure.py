@@ -1,7 +1,7 @@
 """Erasing a tenant: everything that is stored in its name, and nothing of anybody else's.
 
-Its jobs are cancelled and must have ended. Their rows then go in batches, last the other rows that
-name the tenant; which bytes nobody else has is noted with them, and that traces are left
+Its jobs are cancelled and must have ended. All rows then go in batches, last the one that says that
+there is such a tenant; which bytes nobody else has is noted with them, and that traces are left
 (`shared.jobs.erasure` finishes both). Killed in between, it is repeated from the start.
 """
 
@@ -9,9 +9,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Table, delete, exists, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Table,
+    and_,
+    delete,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    tuple_,
+)
 
 from shared.artifacts import ArtifactStore
 from shared.errors import Conflict, NotFound
@@ -21,14 +34,14 @@ from shared.jobs.control import cancel_audit, cancel_job
 from shared.jobs.database import Database
 from shared.jobs.erasure import Erasure, finish_soon
 from shared.jobs.mapping import slices, to_json
-from shared.jobs.removal import list_checkpoints, note_erasure, note_unneeded
+from shared.jobs.outbox_reader import OTHER_TENANTS
+from shared.jobs.removal import group_by_events, list_checkpoints, note_erasure, note_unneeded
 from shared.jobs.states import LIVE
 from shared.jobs.tables import (
     artifacts,
     audit_jobs,
     audits,
     declarations,
-    erasures,
     events,
     job_artifacts,
     job_inputs,
@@ -36,9 +49,14 @@ from shared.jobs.tables import (
     metadata,
     metric_totals,
     tenants,
+    webhook_deliveries,
+    webhooks,
 )
 
 BATCH = 500  # rows of jobs, or of artifacts, that one transaction removes
+ROWS = 1000  # of other tables
+_NAMED_BY = (metric_totals, tenants)  # tables without a column for whose a row is
+_Count = tuple[int, int]  # rows, and bytes
 POLL_S = 0.5
 
 
@@ -62,16 +80,20 @@ def erase_tenant(
         Conflict: some of its jobs have not ended; call it again.
         TransientError: the job store did not answer; call it again.
     """
-    if not any(_has_rows(db, table, tenant) for table in (*_list_tables(), tenants)):
+    if not any(_has_rows(db, table, tenant) for table in (*_list_tables(), *_NAMED_BY)):
         raise NotFound(f"nothing is stored for tenant {tenant}")
     _end_jobs(db, tenant, wait_s)
     with db.read() as connection:
         mine = select(func.count()).select_from(audits).where(audits.c.tenant == tenant)
         audit_count = int(connection.execute(mine).scalar_one())
-    db.run_transaction(lambda c: _remove_references(db, c, tenant))
-    job_count = _repeat(db, tenant, _remove_jobs)[0]
-    artifact_count, size = _repeat(db, tenant, _remove_artifacts)
-    db.run_transaction(lambda c: _remove_others(db, c, tenant))
+    for table, is_its in _list_references(tenant):
+        _repeat(db, partial(_remove_some, table, is_its))
+        failpoint("tenant_erasure.references")
+    job_count = _repeat(db, partial(_remove_jobs, tenant))[0]
+    artifact_count, size = _repeat(db, partial(_remove_artifacts, tenant))
+    for table in _list_tables():
+        _repeat(db, partial(_remove_some, table, _is_of(table, tenant)))
+    db.run_transaction(lambda c: _remove_rest(tenant, db, c))
     finished = finish_soon(db, store, scrub_wait_s)
     return Erasure(audit_count, job_count, artifact_count, size, finished)
 
@@ -87,7 +109,17 @@ def _has_rows(db: Database, table: Table, tenant: str) -> bool:
 
 
 def _is_of(table: Table, tenant: str) -> ColumnElement[bool]:
-    return (table.c.name if table is tenants else table.c.tenant) == tenant
+    if table is tenants:
+        return tenants.c.name == tenant
+    if table is metric_totals:
+        # the first label; a pattern would not tell upper from lower case on SQLite
+        start = to_json([tenant]).removesuffix("]") + ","
+        named = func.substr(metric_totals.c.labels, 1, len(start)) == start
+        # what is summed is of many
+        is_sum = tenant == OTHER_TENANTS
+        return and_(metric_totals.c.name == "tenant_jobs_finished", named, literal(not is_sum))
+    its: ColumnElement[bool] = table.c.tenant == tenant
+    return its
 
 
 def _end_jobs(db: Database, tenant: str, wait_s: float) -> None:
@@ -123,29 +155,43 @@ def _end_jobs(db: Database, tenant: str, wait_s: float) -> None:
         time.sleep(POLL_S)
 
 
-def _remove_references(db: Database, connection: Connection, tenant: str) -> None:
-    """What refers to jobs, and is found by the tenant's name."""
-    connection.execute(delete(declarations).where(declarations.c.tenant == tenant))
-    connection.execute(delete(audits).where(audits.c.tenant == tenant))
-    taken = update(jobs).where(jobs.c.tenant == tenant, jobs.c.reused_from.is_not(None))
-    connection.execute(taken.values(reused_from=None))
-    _note_erasure(db, connection)
-    failpoint("tenant_erasure.references")
+def _list_references(tenant: str) -> list[tuple[Table, ColumnElement[bool]]]:
+    """What refers to jobs, and is found by the tenant's name; what hangs on other rows first, as
+    of one audit there may be 10,000 links."""
+    its_audits = select(audits.c.id).where(audits.c.tenant == tenant)
+    its_webhooks = select(webhooks.c.id).where(webhooks.c.tenant == tenant)
+    return [
+        (webhook_deliveries, webhook_deliveries.c.webhook.in_(its_webhooks)),
+        (audit_jobs, audit_jobs.c.audit.in_(its_audits)),
+        (audits, audits.c.tenant == tenant),
+        (declarations, declarations.c.tenant == tenant),
+    ]
 
 
-def _repeat(
-    db: Database, tenant: str, step: Callable[[Database, Connection, str], tuple[int, int]]
-) -> tuple[int, int]:
+def _repeat(db: Database, step: Callable[[Database, Connection], _Count]) -> _Count:
     count = size = 0
-    while (done := db.run_transaction(lambda c: step(db, c, tenant)))[0]:
+    while (done := db.run_transaction(lambda c: step(db, c)))[0]:
         count, size = count + done[0], size + done[1]
         failpoint("tenant_erasure.between_batches")
     return count, size
 
 
-def _remove_jobs(db: Database, connection: Connection, tenant: str) -> tuple[int, int]:
-    query = select(jobs.c.id, jobs.c.state).where(jobs.c.tenant == tenant).limit(BATCH)
-    rows = connection.execute(query.with_for_update()).all()
+def _remove_some(
+    table: Table, condition: ColumnElement[bool], db: Database, connection: Connection
+) -> _Count:
+    key = tuple_(*table.primary_key.columns)
+    some = select(*table.primary_key.columns).where(condition).limit(ROWS)
+    count = connection.execute(delete(table).where(key.in_(some))).rowcount
+    if count:
+        note_erasure(db, connection)
+    return count, 0
+
+
+def _remove_jobs(tenant: str, db: Database, connection: Connection) -> _Count:
+    columns = (jobs.c.id, jobs.c.state, jobs.c.event_seq)
+    query = select(*columns).where(jobs.c.tenant == tenant).order_by(jobs.c.id).limit(BATCH)
+    groups = group_by_events(connection.execute(query.with_for_update()))
+    rows = groups[0] if groups else []
     if live := [row.id for row in rows if row.state in LIVE]:
         raise Conflict(f"job {live[0]} was submitted meanwhile: disable the tenant first")
     ids = [row.id for row in rows]
@@ -156,20 +202,20 @@ def _remove_jobs(db: Database, connection: Connection, tenant: str) -> tuple[int
     for table in (events, job_artifacts, audit_jobs):
         delete_rows(connection, table, table.c.job, ids)
     delete_rows(connection, jobs, jobs.c.id, ids)
-    note_unneeded(connection, checkpoints)
     if ids:
-        _note_erasure(db, connection)
+        note_erasure(db, connection)
+    note_unneeded(db, connection, checkpoints)
     return len(ids), 0
 
 
-def _remove_artifacts(db: Database, connection: Connection, tenant: str) -> tuple[int, int]:
+def _remove_artifacts(tenant: str, db: Database, connection: Connection) -> _Count:
     mine = artifacts.c.tenant == tenant
     query = select(artifacts.c.sha256, artifacts.c.size).where(mine).limit(BATCH)
     sizes = {row.sha256: int(row.size) for row in connection.execute(query.with_for_update())}
     _remove_their_rows(connection, tenant, sizes)
-    note_unneeded(connection, sizes)
     if sizes:
-        _note_erasure(db, connection)
+        note_erasure(db, connection)
+    note_unneeded(db, connection, sizes)
     return len(sizes), sum(sizes.values())
 
 
@@ -180,17 +226,15 @@ def _remove_their_rows(connection: Connection, tenant: str, digests: Collection[
     delete_rows(connection, artifacts, artifacts.c.sha256, digests, mine)
 
 
-def _remove_others(db: Database, connection: Connection, tenant: str) -> None:
-    for table in (*_list_tables(), tenants):
+def _remove_rest(tenant: str, db: Database, connection: Connection) -> None:
+    """What is found by the tenant's name only, and what came in meanwhile."""
+    # who stores something holds on to the tenant's row until it has
+    connection.execute(select(tenants.c.name).where(tenants.c.name == tenant).with_for_update())
+    for table in (audits, declarations):
         connection.execute(delete(table).where(_is_of(table, tenant)))
-    named = metric_totals.c.labels.contains(to_json(tenant), autoescape=True)
-    of_tenants = metric_totals.c.name == "tenant_jobs_finished"
-    connection.execute(delete(metric_totals).where(of_tenants, named))
-    _note_erasure(db, connection)
+    while _remove_jobs(tenant, db, connection)[0] or _remove_artifacts(tenant, db, connection)[0]:
+        pass
+    for table in (*_list_tables(), *_NAMED_BY):
+        connection.execute(delete(table).where(_is_of(table, tenant)))
+    note_erasure(db, connection)
     failpoint("tenant_erasure.before_commit")
-
-
-def _note_erasure(db: Database, connection: Connection) -> None:
-    """One note is enough; it is gone once the traces until then were removed."""
-    if not connection.execute(select(exists().select_from(erasures))).scalar_one():
-        note_erasure(db, connection)

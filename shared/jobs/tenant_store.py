@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Concatenate, ParamSpec, TypeVar
 
 from shared.jobs import (
+    artifact_room,
     audit_annotations,
     audit_deletion,
     audit_retry,
@@ -48,15 +49,34 @@ def _bind(
     return call
 
 
+def _bind_new(
+    function: Callable[Concatenate[Database, str, P], T],
+) -> Callable[Concatenate[TenantStore, P], T]:
+    """As `_bind`, of a function that stores something new in the tenant's name."""
+
+    def call(self: TenantStore, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        kwargs["is_registered"] = self._is_registered
+        return function(self._db, self.tenant, *args, **kwargs)
+
+    call.__name__, call.__doc__ = function.__name__, function.__doc__
+    call.__wrapped__ = function  # type: ignore[attr-defined]  # as functools.wraps has it
+    return call
+
+
 @dataclass(frozen=True)
 class TenantStore:
     """The job store, bound to one tenant.
 
     A job, audit or artifact of another tenant is `NotFound`, like one that does not exist.
+
+    _is_registered: the tenant is one of the table `tenants`, as every tenant with keys is: once it
+        is disabled or gone, nothing new is stored for it (`shared.jobs.tenants.require_enabled`),
+        however long ago the request began that wants it.
     """
 
     _db: Database = field(repr=False)
     tenant: str
+    _is_registered: bool = False
 
     get_job = _bind(queries.get_job)
     list_jobs = _bind(queries.list_jobs)
@@ -71,7 +91,7 @@ class TenantStore:
     data_behind = _bind(inheritance.data_behind)
     quote_jobs = _bind(quote.quote_jobs)
     find_replay = _bind(submit.find_replay)
-    submit_jobs = _bind(submit.submit_jobs)
+    submit_jobs = _bind_new(submit.submit_jobs)
 
     cancel_job = _bind(control.cancel_job)
     retry_job = _bind(control.retry_job)
@@ -88,8 +108,9 @@ class TenantStore:
     cancel_jobs = _bind(bulk_cancel.cancel_jobs)
 
     has_artifact = _bind(uploads.has_artifact)
+    check_room = _bind(artifact_room.check_room)
     measure_uploads = _bind(uploads.measure_uploads)
-    record_upload = _bind(uploads.record_upload)
+    record_upload = _bind_new(uploads.record_upload)
     list_uploads = _bind(uploads.list_uploads)
     get_upload = _bind(uploads.get_upload)
     delete_upload = _bind(uploads.delete_upload)
@@ -98,7 +119,7 @@ class TenantStore:
     erase = _bind(erasure.erase)
 
     find_equal_declaration = _bind(declarations.find_equal)
-    record_declaration = _bind(declarations.record_declaration)
+    record_declaration = _bind_new(declarations.record_declaration)
     get_declaration = _bind(declarations.get_declaration)
     list_declarations = _bind(declarations.list_declarations)
     change_declaration_labels = _bind(declarations.change_labels)
@@ -106,7 +127,7 @@ class TenantStore:
     plan_declaration_erasure = _bind(declarations.plan_declaration_erasure)
     erase_declarations = _bind(declarations.erase_declarations)
 
-    add_webhook = _bind(webhooks.add_webhook)
+    add_webhook = _bind_new(webhooks.add_webhook)
     list_webhooks = _bind(webhooks.list_webhooks)
     delete_webhook = _bind(webhooks.delete_webhook)
     add_test_delivery = _bind(webhooks.add_test_delivery)

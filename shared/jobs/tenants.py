@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from shared.errors import Conflict, InvalidRequest, NotFound
 from shared.jobs.database import Database
 from shared.jobs.keys import lock_keys, require_other_admin
+from shared.jobs.outbox_reader import OTHER_TENANTS
 from shared.jobs.quotas import QUOTA_NAMES, Quotas
 from shared.jobs.tables import tenants
 
@@ -42,6 +43,11 @@ def check_tenant_name(name: str, field_name: str = "name") -> str:
         raise InvalidRequest(
             "a tenant's name has 1 to 64 characters: lower-case letters, digits, and after the "
             "first one also . _ -",
+            field_name,
+        )
+    if name == OTHER_TENANTS:
+        raise InvalidRequest(
+            "this name stands for the sum of many tenants in metrics: choose a different one",
             field_name,
         )
     return name
@@ -133,6 +139,20 @@ def disable_tenant(db: Database, name: str, *, has_token: bool) -> Tenant:
             of_tenant.where(tenants.c.disabled_at.is_(None)).values(disabled_at=db.now)
         )
     return get_tenant(db, name)
+
+
+def require_enabled(connection: Connection, name: str) -> None:
+    """Refuse to store anything more for a tenant that was disabled or deleted after the request was
+    accepted. Who disables it waits for the transactions that have asked here, and sees what they
+    have stored.
+
+    Raises:
+        Conflict: nothing may be committed.
+    """
+    query = select(tenants.c.disabled_at).where(tenants.c.name == name)
+    row = connection.execute(query.with_for_update(read=True)).one_or_none()
+    if row is None or row.disabled_at is not None:
+        raise Conflict("your tenant has been disabled or deleted meanwhile: nothing was stored")
 
 
 def enable_tenant(db: Database, name: str) -> Tenant:

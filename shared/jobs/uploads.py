@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, exists, func, or_, select, update
+from sqlalchemy import Connection, Row, delete, exists, func, literal, or_, select, tuple_, update
 
 from shared.artifacts import ArtifactStore, StoredArtifact
 from shared.errors import Conflict, InvalidRequest, NotFound
@@ -25,8 +25,10 @@ from shared.jobs.locks import lock_name
 from shared.jobs.mapping import build_ownership_filter
 from shared.jobs.paging import Page, apply_page, split_page
 from shared.jobs.quotas import require_room
+from shared.jobs.removal import note_unneeded
 from shared.jobs.states import LIVE
 from shared.jobs.tables import (
+    NEVER,
     UPLOAD_ORIGIN,
     artifacts,
     declarations,
@@ -36,9 +38,12 @@ from shared.jobs.tables import (
     job_inputs,
     jobs,
 )
+from shared.jobs.tenants import require_enabled
 from shared.uploaded_files import PREFIX
 
 BATCH = 100
+Position = tuple[float, str, str]  # of an upload: when it expires, its tenant and its digest
+START: Position = (-1.0, "", "")
 BYTES_BATCH = 20  # artifacts that are removed in one transaction: one takes about 20 ms on S3
 KIND_NAMES = {"model": "model", "dataset": "data set"}  # of declarations, in messages
 
@@ -100,6 +105,7 @@ def record_upload(
     lifetime_s: float,
     quota_bytes: int,
     place: Callable[[], None],
+    is_registered: bool = False,
 ) -> tuple[Upload, bool]:
     """Make sealed bytes an upload of the tenant; returns it, and whether it is new.
 
@@ -108,14 +114,18 @@ def record_upload(
 
     Args:
         place: puts the bytes under their address; called once or, after a lock conflict, again.
+        is_registered: see `shared.jobs.tenant_store.TenantStore`.
 
     Raises:
+        Conflict: the tenant was disabled or deleted.
         QuotaExceeded: the tenant's uploads would hold more than `quota_bytes`.
         StorageFull: all its artifacts together would hold more than its quota.
         TransientError: a store did not answer.
     """
 
     def record(connection: Connection) -> tuple[Upload, bool]:
+        if is_registered:
+            require_enabled(connection, tenant)
         # so that uploads of one tenant do not pass the quota together
         lock_name(db, connection, f"uploads of {tenant}")
         lock_name(db, connection, stored.sha256)
@@ -126,7 +136,6 @@ def record_upload(
         if row is None:
             check_quota(_measure(connection, tenant), stored.size, quota_bytes)
             require_room(connection, tenant, stored.size)
-        expiry = compute_expiry(db, lifetime_s)
         place()
         if row is None:
             connection.execute(
@@ -137,14 +146,14 @@ def record_upload(
                     media_type=media_type,
                     origin=UPLOAD_ORIGIN,
                     created_at=db.now,
-                    expires_at=expiry,
+                    expires_at=compute_expiry(db, lifetime_s),
                 )
             )
         elif row.origin != UPLOAD_ORIGIN or row.expires_at is not None:
             connection.execute(
                 update(artifacts)
                 .where(_is(tenant, stored.sha256))
-                .values(expires_at=expiry, expired_at=None)
+                .values(expires_at=_compute_new_expiry(db, row, lifetime_s), expired_at=None)
             )
         written = _find(connection, tenant, stored.sha256)
         assert written is not None
@@ -210,12 +219,17 @@ def delete_upload(db: Database, tenant: str, store: ArtifactStore, sha256: str) 
     remove_deleted_bytes(db, store)
 
 
-def expire_uploads(db: Database, store: ArtifactStore) -> list[str]:
-    """Remove uploads that have expired and that no job needs any more; returns their digests."""
+def expire_uploads(db: Database, after: Position = START) -> tuple[list[str], Position | None]:
+    """Remove uploads that have expired and that no job needs any more, of the next few after a
+    position; their bytes are left to `remove_deleted_bytes`. Returns the digests of those that went,
+    and the position after the last one that was looked at, None at the end: those that a job still
+    needs do not keep others from being looked at."""
+    place = (artifacts.c.expires_at, artifacts.c.tenant, artifacts.c.sha256)
     expired = (
         select(artifacts)
         .where(artifacts.c.origin == UPLOAD_ORIGIN, artifacts.c.expires_at <= db.now)
-        .order_by(artifacts.c.expires_at)
+        .where(tuple_(*place) > tuple_(*map(literal, after)))
+        .order_by(*place)
         .limit(BATCH)
     )
     with db.read() as connection:
@@ -234,8 +248,8 @@ def expire_uploads(db: Database, store: ArtifactStore) -> list[str]:
         return True
 
     removed = [row.sha256 for row in rows if db.run_transaction(partial(remove, row))]
-    remove_deleted_bytes(db, store)
-    return removed
+    last = rows[-1] if len(rows) == BATCH else None
+    return removed, last and (last.expires_at, last.tenant, last.sha256)
 
 
 def remove_deleted_bytes(db: Database, store: ArtifactStore) -> None:
@@ -249,19 +263,23 @@ def remove_deleted_bytes(db: Database, store: ArtifactStore) -> None:
             connection.execute(select(deleted_artifacts.c.sha256).limit(BATCH)).scalars()
         )
 
-    def remove(some: Sequence[str], connection: Connection) -> None:
-        for sha256 in some:
-            lock_name(db, connection, sha256)
-        noted = delete(deleted_artifacts).where(deleted_artifacts.c.sha256.in_(some))
-        # what is not noted any more, somebody has brought again, or removed
-        left = set(connection.execute(noted.returning(deleted_artifacts.c.sha256)).scalars())
-        for sha256 in sorted(list_unneeded(connection, left)):
-            store.delete(sha256)
-            failpoint("uploads.after_bytes")
-
     digests.sort()  # all take locks in the same order
     for start in range(0, len(digests), BYTES_BATCH):
-        db.run_transaction(partial(remove, digests[start : start + BYTES_BATCH]))
+        some = digests[start : start + BYTES_BATCH]
+        db.run_transaction(partial(_remove_noted_bytes, db, store, some))
+
+
+def _remove_noted_bytes(
+    db: Database, store: ArtifactStore, digests: Sequence[str], connection: Connection
+) -> None:
+    for sha256 in digests:
+        lock_name(db, connection, sha256)
+    noted = delete(deleted_artifacts).where(deleted_artifacts.c.sha256.in_(digests))
+    # what is not noted any more, somebody has brought again, or removed
+    left = set(connection.execute(noted.returning(deleted_artifacts.c.sha256)).scalars())
+    for sha256 in sorted(list_unneeded(connection, left)):
+        store.delete(sha256)
+        failpoint("uploads.after_bytes")
 
 
 def count_deleted_bytes(db: Database) -> int:
@@ -275,6 +293,13 @@ def count_deleted_bytes(db: Database) -> int:
 def compute_expiry(db: Database, lifetime_s: float) -> Any:
     """When an upload that comes or is released now ends; None: never."""
     return None if math.isinf(lifetime_s) else db.now + lifetime_s
+
+
+def _compute_new_expiry(db: Database, row: Row[Any], lifetime_s: float) -> Any:
+    """As `compute_expiry`, of a row that is there. That of a job says by it that the bytes were
+    brought too."""
+    expiry = compute_expiry(db, lifetime_s)
+    return NEVER if expiry is None and row.origin != UPLOAD_ORIGIN else expiry
 
 
 def _is(tenant: str, sha256: str) -> Any:
@@ -344,7 +369,8 @@ def keep_uploads(
         owned = build_ownership_filter(tenant, db.now) & (artifacts.c.sha256 == sha256)
         if not connection.execute(select(exists().where(owned))).scalar_one():
             raise InvalidRequest(f"you have no upload {sha256}: push the file first", field)
-        connection.execute(update(artifacts).where(_is(tenant, sha256)).values(expires_at=None))
+        brought = (_is(tenant, sha256), artifacts.c.origin == UPLOAD_ORIGIN)
+        connection.execute(update(artifacts).where(*brought).values(expires_at=None))
 
 
 def release_uploads(
@@ -353,11 +379,13 @@ def release_uploads(
     """Let uploads end after `lifetime_s` to which no declaration refers any more."""
     for sha256 in sorted(digests):
         lock_name(db, connection, sha256)
-        if find_declaration_with(connection, tenant, sha256) is None:
+        row = _find(connection, tenant, sha256)
+        if row is None or find_declaration_with(connection, tenant, sha256) is not None:
+            continue
+        if row.origin == UPLOAD_ORIGIN or row.expires_at is not None:
+            expiry = _compute_new_expiry(db, row, lifetime_s)
             connection.execute(
-                update(artifacts)
-                .where(_is(tenant, sha256), artifacts.c.origin == UPLOAD_ORIGIN)
-                .values(expires_at=compute_expiry(db, lifetime_s))
+                update(artifacts).where(_is(tenant, sha256)).values(expires_at=expiry)
             )
 
 
@@ -393,10 +421,9 @@ def _remove_row(db: Database, connection: Connection, row: Row[Any]) -> None:
         )
         return
     connection.execute(delete(artifacts).where(_is(row.tenant, row.sha256)))
-    if list_unneeded(connection, [row.sha256]):
-        noted = db.insert(deleted_artifacts).values(sha256=row.sha256)
-        connection.execute(noted.on_conflict_do_nothing())
+    note_unneeded(db, connection, [row.sha256])
 
 
 def _build_upload(row: Row[Any]) -> Upload:
-    return Upload(row.sha256, row.size, row.media_type, row.created_at, row.expires_at)
+    expires_at = None if row.expires_at == NEVER else row.expires_at
+    return Upload(row.sha256, row.size, row.media_type, row.created_at, expires_at)

@@ -7,6 +7,7 @@ how that went, it is due again.
 from __future__ import annotations
 
 import base64
+import heapq
 import json
 import random
 import secrets
@@ -16,21 +17,23 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, exists, func, insert, select, update
 
 from shared.errors import Conflict, NotFound
+from shared.jobs.bulk_delete import delete_rows, select_rows
 from shared.jobs.database import Database
 from shared.jobs.job_insert import generate_id
+from shared.jobs.locks import lock_name
 from shared.jobs.mapping import to_json
 from shared.jobs.metric_totals import add_to_totals
 from shared.jobs.paging import Page, apply_page, split_page
-from shared.jobs.tables import webhook_deliveries, webhooks
+from shared.jobs.tables import audits, jobs, outbox, webhook_deliveries, webhooks
+from shared.jobs.tenants import require_enabled
 from shared.jobs.webhook_events import TEST_EVENT, insert_deliveries, make_body
 
 MAX_WEBHOOKS = 10  # of one tenant
 SECRET_PREFIX = "whsec_"  # noqa: S105 - as the Standard Webhooks specification has it
 SECRET_BYTES = 32
-MAX_DUE_CONSIDERED = 500  # webhooks with something due, among which the next are chosen
 LEASE_S = 60.0  # for an attempt, which takes less
 # Pauses before the next attempt: from ten seconds, three times as long each time, to six hours. Twelve
 # attempts are spread over about 27 hours.
@@ -86,17 +89,23 @@ class DueDelivery:
 
 
 def add_webhook(
-    db: Database, tenant: str, url: str, events: Collection[str]
+    db: Database, tenant: str, url: str, events: Collection[str], *, is_registered: bool = False
 ) -> tuple[Webhook, str]:
     """Store a webhook whose URL has been checked; returns it with its secret, which nothing returns
     again.
 
+    Args:
+        is_registered: see `shared.jobs.tenant_store.TenantStore`.
+
     Raises:
-        Conflict: the tenant has `MAX_WEBHOOKS` already.
+        Conflict: the tenant has `MAX_WEBHOOKS` already, or was disabled or deleted.
     """
     secret = SECRET_PREFIX + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
 
     def store(connection: Connection) -> Row[Any]:
+        if is_registered:
+            require_enabled(connection, tenant)
+        lock_name(db, connection, f"webhooks of {tenant}")
         mine = select(func.count()).select_from(webhooks).where(webhooks.c.tenant == tenant)
         if connection.execute(mine).scalar_one() >= MAX_WEBHOOKS:
             raise Conflict(f"you already have {MAX_WEBHOOKS} webhooks: delete one first")
@@ -125,10 +134,18 @@ def delete_webhook(db: Database, tenant: str, webhook_id: str) -> None:
 
 
 def add_test_delivery(db: Database, tenant: str, webhook_id: str) -> str:
-    """Have an event of no meaning sent to a webhook; returns the delivery's id. Raises NotFound."""
+    """Have an event of no meaning sent to a webhook; returns the delivery's id. It takes the place of
+    an earlier one that is still pending. Raises NotFound."""
 
     def append(connection: Connection) -> str:
+        lock_name(db, connection, f"test of {webhook_id}")
         _require_own(connection, tenant, webhook_id)
+        pending_tests = (
+            (webhook_deliveries.c.webhook == webhook_id)
+            & (webhook_deliveries.c.event == TEST_EVENT)
+            & (webhook_deliveries.c.state == DeliveryState.PENDING)
+        )
+        connection.execute(delete(webhook_deliveries).where(pending_tests))
         now = float(connection.execute(select(db.now)).scalar_one())
         delivery_id = generate_id("msg")
         body = make_body(TEST_EVENT, now, webhook_id)
@@ -154,41 +171,53 @@ def list_deliveries(
 
 
 def claim_due_deliveries(
-    db: Database, limit: int, *, busy: Mapping[str, str] | None = None, per_tenant: int = 10_000
+    db: Database,
+    limit: int,
+    *,
+    busy: Mapping[str, str] | None = None,
+    per_tenant: int = 10_000,
+    turns: Mapping[str, int] | None = None,
 ) -> list[DueDelivery]:
-    """Take deliveries that are due, the longest overdue first: one of each webhook at most.
+    """Take deliveries that are due, one of each webhook at most. Tenants that are sent to at the
+    fewest webhooks come first, then those whose last turn was the longest ago, then what is the
+    longest overdue: the last alone would let tenants with slow receivers keep all others waiting.
 
     Args:
         busy: webhooks that are being sent to, of which none is taken, with their tenants.
         per_tenant: how many webhooks of one tenant may be sent to at once.
+        turns: the number of each tenant's last turn; of one that had none, no number.
     """
-    busy = busy or {}
+    busy, turns = busy or {}, turns or {}
     pending = (webhook_deliveries.c.webhook == webhooks.c.id) & (
         webhook_deliveries.c.state == DeliveryState.PENDING
     )
     due_at = select(func.min(webhook_deliveries.c.next_at)).where(pending).scalar_subquery()
     due = (
-        select(webhooks, due_at.label("due_at"))
+        select(webhooks.c.id, webhooks.c.tenant, due_at.label("due_at"))
         .where(due_at <= db.now, webhooks.c.id.not_in(list(busy)))
         .order_by("due_at", webhooks.c.id)
-        .limit(MAX_DUE_CONSIDERED)
     )
+    candidates: list[tuple[int, int, int, str]] = []
+    of_tenant = Counter(busy.values())
     with db.read() as connection:  # mostly there is nothing to write
-        hooks, of_tenant = [], Counter(busy.values())
-        for hook in connection.execute(due):
+        for place, hook in enumerate(connection.execute(due)):
+            if of_tenant[hook.tenant] < per_tenant:
+                last_turn = turns.get(hook.tenant, -1)
+                candidates.append((of_tenant[hook.tenant], last_turn, place, hook.id))
             of_tenant[hook.tenant] += 1
-            if of_tenant[hook.tenant] <= per_tenant:
-                hooks.append(hook)
-    if not hooks:
+    if not candidates:
         return []
-    return db.run_transaction(lambda c: _claim_next_of_each(db, c, hooks[:limit]))
+    next_ids = [hook_id for *_, hook_id in heapq.nsmallest(limit, candidates)]
+    return db.run_transaction(lambda c: _claim_next_of_each(db, c, next_ids))
 
 
 def _claim_next_of_each(
-    db: Database, connection: Connection, hooks: Sequence[Row[Any]]
+    db: Database, connection: Connection, hook_ids: Sequence[str]
 ) -> list[DueDelivery]:
     claimed = []
-    for hook in hooks:
+    query = select(webhooks).where(webhooks.c.id.in_(hook_ids))
+    hooks = {hook.id: hook for hook in connection.execute(query)}
+    for hook in (hooks[hook_id] for hook_id in hook_ids if hook_id in hooks):
         still_due = (
             (webhook_deliveries.c.webhook == hook.id)
             & (webhook_deliveries.c.state == DeliveryState.PENDING)
@@ -258,6 +287,28 @@ def delete_ended_deliveries(db: Database, limit: int = 1000) -> int:
         statement = delete(webhook_deliveries).where(webhook_deliveries.c.id.in_(ids))
         db.run_transaction(lambda c: c.execute(statement))
     return len(ids)
+
+
+def forget_deleted(connection: Connection, tenant: str) -> None:
+    """Remove what names jobs and audits of a tenant that are deleted: deliveries, sent or not, and
+    the ids in the outbox, whose rows are still counted. For the transaction that deletes them."""
+    is_job = exists().where(jobs.c.id == outbox.c.subject)
+    is_audit = exists().where(audits.c.id == outbox.c.subject, ~audits.c.deleting)
+    untold = (outbox.c.tenant == tenant, outbox.c.subject.is_not(None), ~is_job, ~is_audit)
+    # First: whoever reads one of these rows has locked it, and may be writing deliveries.
+    connection.execute(update(outbox).where(*untold).values(subject=None))
+    query = (
+        select(webhook_deliveries.c.id, webhook_deliveries.c.body)
+        .join(webhooks, webhooks.c.id == webhook_deliveries.c.webhook)
+        .where(webhooks.c.tenant == tenant, webhook_deliveries.c.event != TEST_EVENT)
+    )
+    subjects = {row.id: json.loads(row.body)["data"]["id"] for row in connection.execute(query)}
+    named = set(subjects.values())
+    kept = select_rows(connection, (jobs.c.id,), jobs.c.id, named)
+    kept += select_rows(connection, (audits.c.id,), audits.c.id, named, ~audits.c.deleting)
+    existing = {row.id for row in kept}
+    gone = [delivery for delivery, subject in subjects.items() if subject not in existing]
+    delete_rows(connection, webhook_deliveries, webhook_deliveries.c.id, gone)
 
 
 def _require_own(connection: Connection, tenant: str, webhook_id: str) -> None:

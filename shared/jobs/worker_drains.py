@@ -2,17 +2,20 @@
 
 A worker's `drain` flag says that it takes no job and gives back the one it has, be it because it
 shuts down or because an operator wants it so. That an operator does, a row of `drained_workers`
-says, by the worker's name: a worker that is started again under it takes no job either.
+says, by the worker's name: a worker that is started again under it takes no job either. Where the
+name is that of a process, the mark goes with the process (`shared.jobs.worker_registry`).
 """
 
 from __future__ import annotations
 
 import json
+from functools import partial
 
 from sqlalchemy import Connection, delete, select, update
 
 from shared.errors import NotFound
 from shared.jobs.database import Database
+from shared.jobs.locks import lock_name
 from shared.jobs.tables import drained_workers, workers
 
 
@@ -24,6 +27,7 @@ def drain_worker(db: Database, worker: str) -> None:
     """
 
     def mark(connection: Connection) -> None:
+        lock_name(db, connection, f"worker {worker}")
         updated = connection.execute(
             update(workers).where(workers.c.id == worker).values(drain=True)
         )
@@ -43,19 +47,21 @@ def undrain_worker(db: Database, worker: str) -> set[str]:
         NotFound: no worker of this name was seen within the hour, and none is drained.
     """
 
-    def unmark(connection: Connection) -> set[str]:
-        marked = connection.execute(delete(drained_workers).where(drained_workers.c.id == worker))
-        stages = connection.execute(
-            update(workers)
-            .where(workers.c.id == worker)
-            .values(drain=workers.c.leaving)
-            .returning(workers.c.stages)
-        ).scalar_one_or_none()
-        if stages is None and not marked.rowcount:
-            raise NotFound(f"there is no worker {worker}")
-        return set(json.loads(stages)) if stages else set()
+    return db.run_transaction(partial(_unmark, db, worker))
 
-    return db.run_transaction(unmark)
+
+def _unmark(db: Database, worker: str, connection: Connection) -> set[str]:
+    lock_name(db, connection, f"worker {worker}")  # as who registers it does
+    marked = connection.execute(delete(drained_workers).where(drained_workers.c.id == worker))
+    stages = connection.execute(
+        update(workers)
+        .where(workers.c.id == worker)
+        .values(drain=workers.c.leaving)
+        .returning(workers.c.stages)
+    ).scalar_one_or_none()
+    if stages is None and not marked.rowcount:
+        raise NotFound(f"there is no worker {worker}")
+    return set(json.loads(stages)) if stages else set()
 
 
 def is_drained(db: Database, worker: str) -> bool:
@@ -63,6 +69,13 @@ def is_drained(db: Database, worker: str) -> bool:
     query = select(workers.c.id).where(workers.c.id == worker, workers.c.drain, ~workers.c.leaving)
     with db.read() as connection:
         return connection.execute(query).first() is not None
+
+
+def find_drained_at(db: Database, worker: str) -> float | None:
+    """When an operator has drained a worker, running or not; None: none has."""
+    query = select(drained_workers.c.drained_at).where(drained_workers.c.id == worker)
+    with db.read() as connection:
+        return connection.execute(query).scalar_one_or_none()
 
 
 def _is_marked(connection: Connection, worker: str) -> bool:

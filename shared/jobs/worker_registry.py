@@ -11,7 +11,6 @@ from sqlalchemy import (
     Connection,
     Row,
     case,
-    delete,
     exists,
     func,
     insert,
@@ -22,7 +21,9 @@ from sqlalchemy import (
 
 from shared.catalog import MAX_BYTES, Catalog
 from shared.errors import Conflict, PluginImportError
+from shared.jobs.bulk_delete import delete_rows
 from shared.jobs.database import Database
+from shared.jobs.locks import lock_name
 from shared.jobs.mapping import to_json
 from shared.jobs.records import Worker
 from shared.jobs.states import State
@@ -137,6 +138,7 @@ def register_worker(
     """
 
     def upsert(connection: Connection) -> None:
+        lock_name(db, connection, f"worker {worker}")  # as who drains or undrains it does
         values: dict[str, Any] = {
             "host": host,
             "pid": pid,
@@ -160,9 +162,22 @@ def register_worker(
                     drain=select(drained).scalar_subquery(),
                 )
             )
-        connection.execute(delete(workers).where(workers.c.seen_at < db.now - FORGET_AFTER_S))
+        forget_workers(connection, workers.c.seen_at < db.now - FORGET_AFTER_S)
 
     db.run_transaction(upsert)
+
+
+def forget_workers(connection: Connection, condition: ColumnElement[bool]) -> int:
+    """Remove rows of workers; returns how many. A drain belongs to a name that is given: with a
+    worker that is named after its process goes its mark too, as process ids come again, in
+    containers with every start."""
+    columns = (workers.c.id, workers.c.host, workers.c.pid)
+    query = select(*columns).where(condition).order_by(workers.c.id)
+    rows = connection.execute(query.with_for_update()).all()
+    of_processes = [row.id for row in rows if row.id.endswith(f"@{row.host}-{row.pid}")]
+    delete_rows(connection, drained_workers, drained_workers.c.id, of_processes)
+    delete_rows(connection, workers, workers.c.id, [row.id for row in rows])
+    return len(rows)
 
 
 def record_heartbeat(
@@ -208,7 +223,7 @@ def request_drain(db: Database, worker: str) -> bool:
 def unregister_worker(db: Database, worker: str) -> None:
     """Remove a worker that has shut down; also called at start, to drop the row of an earlier one
     of this name."""
-    db.run_transaction(lambda c: c.execute(delete(workers).where(workers.c.id == worker)))
+    db.run_transaction(lambda c: forget_workers(c, workers.c.id == worker))
 
 
 def list_workers(db: Database, tenant: str | None = None) -> list[Worker]:

@@ -69,10 +69,10 @@ def test_what_is_declared_does_not_expire(store: JobStore, folder: ArtifactStore
     with pytest.raises(InvalidRequest, match="you have no upload"):
         declare(store, upload, "late")
     finish_all(store)
-    assert uploads.expire_uploads(store.db, folder) == [upload]
+    assert uploads.expire_uploads(store.db) == ([upload], None)
     assert uploads.get_upload(store.db, ALICE, kept).expires_at is None
     declarations.delete_declarations(store.db, ALICE, Kind.MODEL, "before", None, lifetime_s=-1)
-    assert uploads.expire_uploads(store.db, folder) == [kept]
+    assert uploads.expire_uploads(store.db) == ([kept], None)
 
 
 def try_to_declare(store: JobStore, upload: str) -> str:

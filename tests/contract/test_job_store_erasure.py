@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import insert, select
 
 from shared.artifacts import ArtifactStore, compute_sha256
 from shared.errors import Conflict, InvalidRequest, NotFound, TransientError
@@ -28,6 +28,7 @@ from shared.jobs import (
 )
 from shared.jobs.database import Database
 from shared.jobs.records import Artifact, Input, PlannedJob
+from shared.jobs.removal import note_erasure
 from shared.jobs.tables import artifacts, deleted_artifacts, erasures, idempotency, jobs
 from tests.support.job_store import (
     ALICE,
@@ -37,6 +38,7 @@ from tests.support.job_store import (
     make_planned_job,
     run_together,
 )
+from tests.support.migrated import open_in_memory
 from tests.support.servers import find_database_files
 from tests.support.traces import Traces
 
@@ -430,3 +432,19 @@ def test_orphans_are_listed_and_removed(system: Erasing) -> None:
     for data in (b"mine", b"first", b"a checkpoint"):
         assert system.has(data)
     assert system.count(deleted_artifacts) == 0
+
+
+def test_bytes_take_no_more_of_a_round_than_their_share(tmp_path: Path) -> None:
+    """A store that is far away takes 20 ms for each: leases are looked at in between."""
+    db = open_in_memory()
+    erasing = Erasing(JobStore(db), tmp_path)
+    rows = [{"sha256": compute_sha256(f"{n}".encode())} for n in range(250)]
+    with db.write() as connection:
+        connection.execute(insert(deleted_artifacts), rows)
+        note_erasure(db, connection)
+
+    def finish(seconds: list[float]) -> bool:
+        return erasure.finish_erasures(db, erasing.artifacts, ends_at=1.5, clock=seconds.pop)
+
+    assert [finish([2.0, 1.0]), finish([2.0, 1.0, 1.0]), finish([])] == [False, True, True]
+    db.close()

@@ -202,3 +202,18 @@ def test_a_secret_of_the_gateway_is_made_once(store: JobStore) -> None:
     assert len(set(made)) == 1
     assert len(str(made[0])) == 64
     assert load_secret(store.db, "b") != made[0]
+
+
+def test_a_tenant_is_named_nowhere_in_the_entries_of_others(store: JobStore) -> None:
+    key, _ = make_key(store.db, ALICE)
+    acts = [
+        ("POST /v1/tenants", ALICE),
+        ("DELETE /v1/keys/{key_id}", key.id),
+        ("POST /v1/tenants", BOB),
+        ("DELETE /v1/models/{name}", ALICE),  # a model of that name, of somebody else
+    ]
+    ids = [access_log.begin_entry(store.db, BOB, "token", *act) for act in acts]
+    with store.db.write() as connection:
+        access_log.hide_tenant(connection, ALICE)
+    subjects = {e.id: e.subject for e in access_log.list_entries(store.db).items}
+    assert [subjects[one] for one in ids] == ["", "", BOB, ALICE]

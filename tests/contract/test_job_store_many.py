@@ -212,6 +212,40 @@ class TestAuditRetry:
         store.finish(claim, cache_key="another")
         assert store.post(a, b, report) == report_id
 
+    def test_a_paused_report_does_not_run_without_the_failed_results(self, store: JobStore) -> None:
+        a, b = make_planned_job("a"), make_planned_job("b")
+        report = make_planned_job("report", a, b, run_when=RunWhen.ALL_FINISHED)
+        audit, (*_, report_id) = store.submit_audit(a, b, report)
+        store.finish(store.claim_one())
+        store.fail(store.claim_one())
+        control.pause_job(store.db, ALICE, report_id)
+        assert audit_retry.retry_audit(store.db, ALICE, audit).retried == 2
+        assert store.list_states(report_id) == ["waiting"]
+        store.finish(store.claim_one())
+        claim = store.claim_one()
+        assert (claim.job.id, sorted(claim.inputs)) == (report_id, ["IN0", "IN1"])
+
+    def test_what_was_made_of_an_incomplete_report_is_made_again(self, store: JobStore) -> None:
+        a, b = make_planned_job("a"), make_planned_job("b")
+        report = make_planned_job("report", a, b, run_when=RunWhen.ALL_FINISHED)
+        manifest = make_planned_job("manifest", report)
+        copy = make_planned_job("copy", manifest)
+        audit, ids = store.submit_audit(a, b, report, manifest, copy)
+        store.finish(store.claim_one())
+        store.fail(store.claim_one())
+        store.finish(store.claim_one())
+        running = store.claim_one()
+        assert running.job.id == ids[3]
+        with pytest.raises(Conflict, match=f"job {ids[3]} .* is running"):
+            audit_retry.retry_audit(store.db, ALICE, audit)
+        store.finish(running)
+        assert store.list_states(*ids[2:]) == ["succeeded", "succeeded", "queued"]
+        assert audit_retry.retry_audit(store.db, ALICE, audit).retried == 4
+        assert store.list_states(*ids[2:]) == ["waiting"] * 3
+        for n in range(4):
+            store.finish(store.claim_one(), cache_key=f"{n}")
+        assert store.list_states(*ids) == ["succeeded"] * 5
+
     def test_an_equal_job_that_was_posted_since_is_left_alone(self, store: JobStore) -> None:
         audit, (job,) = store.submit_audit(make_planned_job("a"))
         store.fail(store.claim_one())

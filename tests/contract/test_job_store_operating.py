@@ -5,10 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from shared.errors import NotFound
-from shared.jobs import attempts, reconcile, stage_pauses, worker_drains, worker_registry
-from tests.support.job_store import ALICE, BOB, STAGE, JobStore, make_planned_job
+from shared.jobs import attempts, expiry, reconcile, stage_pauses, worker_drains, worker_registry
+from shared.jobs.tables import workers
+from shared.jobs.worker_registry import FORGET_AFTER_S
+from tests.support.job_store import (
+    ALICE,
+    BOB,
+    STAGE,
+    JobStore,
+    make_planned_job,
+    run_overlapping,
+)
 
 
 def register(store: JobStore, worker: str = "w1") -> None:
@@ -59,6 +69,54 @@ def test_a_worker_that_is_started_again_under_a_drained_name_takes_nothing(
     assert worker_drains.undrain_worker(store.db, "w1") == set()
     register(store)
     assert store.claim("w1") is not None
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_the_drain_of_a_process_ends_with_it_and_that_of_a_name_does_not(
+    store: JobStore, is_killed: bool
+) -> None:
+    """In a container the next process has the same number."""
+    names = (f"{STAGE}@here-7", "w1")
+    for name in names:
+        register(store, name)
+        worker_drains.drain_worker(store.db, name)
+    with store.db.write() as connection:
+        connection.execute(update(workers).values(seen_at=store.db.now - 2 * FORGET_AFTER_S))
+    if is_killed:
+        assert expiry.expire_workers(store.db) == 2
+    for name in names:
+        worker_registry.unregister_worker(store.db, name)  # as the next one does first
+        register(store, name)
+    assert [drains(store, name) for name in names] == [False, True]
+
+
+@pytest.mark.slow
+def test_a_worker_that_registers_while_it_is_undrained_takes_jobs(
+    postgres_store: JobStore,
+) -> None:
+    store = postgres_store
+    store.clear()
+    register(store)
+    worker_drains.drain_worker(store.db, "w1")
+    worker_registry.unregister_worker(store.db, "w1")
+    run_overlapping(
+        store.db, lambda c: worker_drains._unmark(store.db, "w1", c), lambda: register(store)
+    )
+    assert not drains(store)
+
+
+@pytest.mark.slow
+def test_a_worker_that_leaves_is_gone_even_if_its_row_is_held(postgres_store: JobStore) -> None:
+    """By its own heartbeat, for a moment."""
+    store = postgres_store
+    store.clear()
+    register(store)
+    run_overlapping(
+        store.db,
+        lambda c: c.execute(update(workers).values(memory_bytes=1)),
+        lambda: worker_registry.unregister_worker(store.db, "w1"),
+    )
+    assert worker_registry.list_workers(store.db) == []
 
 
 def test_a_worker_that_shuts_down_is_not_undrained(store: JobStore) -> None:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import event, func, select, update
 
 from shared.errors import Conflict, FencedOut, NotFound
-from shared.jobs import attempts, control, outbox_reader, webhooks
+from shared.jobs import attempts, control, outbox_reader, webhook_events, webhooks
 from shared.jobs.database import Database
+from shared.jobs.job_insert import generate_id
 from shared.jobs.metric_totals import load_totals
 from shared.jobs.outbox_reader import process_outbox
 from shared.jobs.states import Failure
 from shared.jobs.tables import jobs, outbox, webhook_deliveries
-from shared.jobs.webhook_events import EVENTS
+from shared.jobs.webhook_events import EVENTS, TEST_EVENT, insert_deliveries
 from shared.jobs.webhooks import DueDelivery, claim_due_deliveries, record_delivery
 from tests.support.job_store import (
     ALICE,
@@ -47,6 +50,19 @@ def _list_bodies(db: Database) -> list[dict[str, Any]]:
 
 def _list_events(db: Database) -> list[str]:
     return [body["type"] for body in _list_bodies(db)]
+
+
+@contextmanager
+def _count_statements(db: Database) -> Iterator[list[int]]:
+    """How many statements the job store gets meanwhile."""
+    count = [0]
+
+    def add_one(*_: Any) -> None:
+        count[0] += 1
+
+    event.listen(db.engine, "before_cursor_execute", add_one)
+    yield count
+    event.remove(db.engine, "before_cursor_execute", add_one)
 
 
 def _make_due(store: JobStore) -> None:
@@ -192,6 +208,26 @@ def test_an_audit_ends_once_with_its_last_job_and_again_after_a_retry(store: Job
     assert _list_events(store.db) == ["audit.failed", "audit.succeeded"]
 
 
+def test_a_job_of_many_audits_is_told_to_a_few_of_them_at_a_time(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    webhooks.add_webhook(store.db, ALICE, URL, EVENTS[:3])
+    shared = make_planned_job("shared")
+    ended = [store.submit_audit(shared)[0] for _ in range(7)]
+    store.submit_audit(shared, make_planned_job("runs on"))
+    process_outbox(store.db)
+    store.finish(store.claim_one())
+    monkeypatch.setattr(webhook_events, "MAX_SHARING_AUDITS", 3)
+    with _count_statements(store.db) as few:
+        assert process_outbox(store.db) == 1
+    assert 2 <= len(_list_bodies(store.db)) <= 3
+    with _count_statements(store.db) as many:
+        assert process_outbox(store.db) == 5
+    assert many[0] <= few[0]  # however many audits there are
+    assert process_outbox(store.db) == 0
+    assert sorted(body["data"]["id"] for body in _list_bodies(store.db)) == sorted(ended)
+
+
 def test_an_audit_has_ended_also_where_no_job_of_it_has_to_run(store: JobStore) -> None:
     store.run_job("there already")
     process_outbox(store.db)
@@ -283,11 +319,18 @@ def test_a_delivery_whose_sender_died_is_sent_again(store: JobStore) -> None:
     assert (delivery.state, delivery.outcome) == ("delivered", "HTTP 200")
 
 
+def _add_deliveries(store: JobStore, hook: str, count: int, event: str = "job.failed") -> None:
+    rows = [
+        {"id": generate_id("msg"), "webhook": hook, "event": event, "body": "{}"}
+        for _ in range(count)
+    ]
+    store.db.run_transaction(lambda c: insert_deliveries(store.db, c, rows))
+
+
 def test_webhooks_take_turns(store: JobStore) -> None:
     hooks = [webhooks.add_webhook(store.db, t, URL, EVENTS)[0] for t in (ALICE, ALICE, BOB)]
-    for _ in range(3):
-        webhooks.add_test_delivery(store.db, ALICE, hooks[0].id)
-        webhooks.add_test_delivery(store.db, BOB, hooks[2].id)
+    _add_deliveries(store, hooks[0].id, 3)
+    _add_deliveries(store, hooks[2].id, 3)
     claimed = claim_due_deliveries(store.db, 10)
     assert {d.webhook for d in claimed} == {hooks[0].id, hooks[2].id}
     busy = {hooks[0].id: ALICE}
@@ -297,10 +340,54 @@ def test_webhooks_take_turns(store: JobStore) -> None:
     assert len(claim_due_deliveries(store.db, 1)) == 1
 
 
+def test_tenants_take_turns_whatever_is_the_longest_overdue(store: JobStore) -> None:
+    slow = ["s1", "s2", "s3"]
+    hooks = {t: webhooks.add_webhook(store.db, t, URL, EVENTS)[0].id for t in (*slow, BOB)}
+    for tenant in slow:
+        _add_deliveries(store, hooks[tenant], 9)
+    _make_due(store)  # all of them long ago
+    _add_deliveries(store, hooks[BOB], 1)
+    turns: dict[str, int] = {}
+    for turn in range(4):  # one slot, and each time what it was used for has ended
+        (due,) = claim_due_deliveries(store.db, 1, turns=turns)
+        turns[due.tenant] = turn
+    assert set(turns) == {*slow, BOB}
+    # who is sent to at fewer webhooks comes first
+    more = webhooks.add_webhook(store.db, "s1", URL, EVENTS)[0].id
+    _add_deliveries(store, more, 1)
+    busy = {hooks["s1"]: "s1"}
+    due, *_ = claim_due_deliveries(store.db, 1, busy=busy, turns={"s2": 8, "s3": 9})
+    assert due.tenant == "s2"
+
+
+def test_a_test_that_is_still_pending_is_replaced(store: JobStore) -> None:
+    hook, _ = webhooks.add_webhook(store.db, ALICE, URL, EVENTS)
+    other, _ = webhooks.add_webhook(store.db, ALICE, URL, EVENTS)
+    kept = webhooks.add_test_delivery(store.db, ALICE, other.id)
+    _add_deliveries(store, hook.id, 1)
+    run_together(*[lambda: webhooks.add_test_delivery(store.db, ALICE, hook.id)] * 4)
+    last = webhooks.add_test_delivery(store.db, ALICE, hook.id)
+    listed = webhooks.list_deliveries(store.db, ALICE, hook.id).items
+    assert [d.id for d in listed if d.event == TEST_EVENT] == [last]
+    assert len(listed) == 2
+    assert [d.id for d in webhooks.list_deliveries(store.db, ALICE, other.id).items] == [kept]
+    with store.db.write() as connection:
+        connection.execute(update(webhook_deliveries).values(state="delivered", next_at=None))
+    webhooks.add_test_delivery(store.db, ALICE, hook.id)  # what has ended stays in the list
+    assert len(webhooks.list_deliveries(store.db, ALICE, hook.id).items) == 3
+
+
+def test_no_race_adds_more_webhooks_than_a_tenant_may_have(store: JobStore) -> None:
+    for _ in range(webhooks.MAX_WEBHOOKS - 1):
+        webhooks.add_webhook(store.db, ALICE, URL, EVENTS)
+    answers = run_together(*[lambda: webhooks.add_webhook(store.db, ALICE, URL, EVENTS)] * 6)
+    assert sum(isinstance(answer, Conflict) for answer in answers) == 5
+    assert len(webhooks.list_webhooks(store.db, ALICE)) == webhooks.MAX_WEBHOOKS
+
+
 def test_two_senders_never_hold_one_delivery(store: JobStore) -> None:
     hook, _ = webhooks.add_webhook(store.db, ALICE, URL, EVENTS)
-    for _ in range(6):
-        webhooks.add_test_delivery(store.db, ALICE, hook.id)
+    _add_deliveries(store, hook.id, 6)
     claimed = run_together(*[lambda: claim_due_deliveries(store.db, 10)] * 4)
     ids = [d.id for answer in claimed if isinstance(answer, list) for d in answer]
     assert len(ids) == len(set(ids)) >= 1
@@ -308,8 +395,7 @@ def test_two_senders_never_hold_one_delivery(store: JobStore) -> None:
 
 def test_old_deliveries_are_forgotten(store: JobStore) -> None:
     hook, _ = webhooks.add_webhook(store.db, ALICE, URL, EVENTS)
-    for _ in range(2):
-        webhooks.add_test_delivery(store.db, ALICE, hook.id)
+    _add_deliveries(store, hook.id, 2)
     record_delivery(store.db, _claim_one(store), delivered=True, outcome="HTTP 204")
     assert webhooks.delete_ended_deliveries(store.db) == 0
     with store.db.write() as connection:

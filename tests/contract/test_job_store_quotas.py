@@ -10,11 +10,13 @@ import pytest
 from shared.artifacts import ArtifactStore
 from shared.errors import QuotaReached
 from shared.jobs import control, queries, uploads
+from shared.jobs.monitoring import read_inventory
 from shared.jobs.quotas import StorageFull, load_quotas
 from shared.jobs.records import Claim
 from shared.jobs.submit import AuditRequest, IdempotencyKey
 from shared.jobs.tenants import create_tenant, set_quotas
 from tests.support.job_store import ALICE, BOB, JobStore, make_planned_job, run_together
+from tests.support.retention import Shelf
 
 
 def limit(store: JobStore, **quotas: int | None) -> None:
@@ -121,3 +123,17 @@ def test_results_and_uploads_share_the_bytes(store: JobStore, tmp_path: Path) ->
     limit(store, max_artifact_bytes=11)
     store.run_job("more than that")  # what runs is kept
     assert load_quotas(store.db, BOB).max_artifact_bytes is None
+
+
+def test_what_has_expired_takes_no_room(store: JobStore) -> None:
+    shelf = Shelf(store)
+    shelf.submit("attack")
+    shelf.run("RECONSTRUCTION", b"1234567890")
+    limit(store, max_artifact_bytes=10)
+    with pytest.raises(StorageFull, match="hold 10"):
+        store.post(make_planned_job("more"))
+    assert read_inventory(store.db).artifacts["job"] == (1, 10)
+    shelf.collect_on(31)
+    shelf.set_day(0)
+    assert read_inventory(store.db).artifacts["job"] == (0, 0)
+    assert store.post(make_planned_job("more"))

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from shared.errors import Conflict
-from shared.jobs import attempts, control
+from shared.jobs import attempts, audit_retry, control
 from shared.jobs.states import Failure
 from shared.wiring import RunWhen
 from tests.support.job_store import ALICE, JobStore, PlannedJob, compute_sha256, make_planned_job
@@ -185,3 +185,17 @@ def test_a_child_of_two_that_fail_at_once_fails_once(store: JobStore) -> None:
         end(store, r, well=False)
         assert store.list_transitions(leaf) == ["waiting", "failed"]
         store.clear()
+
+
+def test_a_retry_by_itself_counts_inputs_as_one_of_its_audit_does(store: JobStore) -> None:
+    """An input that is being cancelled will never be there."""
+    report = make_planned_job("report", a := make_planned_job("a"), run_when=RunWhen.ALL_FINISHED)
+    audit, (a_id, report_id) = store.submit_audit(a, report)
+    control.cancel_job(store.db, ALICE, report_id)
+    store.claim_one()
+    control.cancel_job(store.db, ALICE, a_id)
+    with pytest.raises(Conflict, match="none of its inputs succeeded"):
+        control.retry_job(store.db, ALICE, report_id)
+    with pytest.raises(Conflict, match="is being cancelled"):
+        audit_retry.retry_audit(store.db, ALICE, audit)
+    assert store.list_states(report_id) == ["cancelled"]

@@ -10,7 +10,9 @@ from sqlalchemy import select, update
 from shared.artifacts import ArtifactStore, compute_sha256
 from shared.errors import Conflict, NotFound, TransientError
 from shared.jobs import control, queries, uploads
+from shared.jobs.collector import Collector
 from shared.jobs.records import Input
+from shared.jobs.retention import Retention
 from shared.jobs.tables import artifacts, deleted_artifacts
 from shared.jobs.uploads import QuotaExceeded, Upload
 from tests.support.job_store import ALICE, BOB, JobStore, make_planned_job, run_together
@@ -41,6 +43,13 @@ def bring(
 
 def delete(store: JobStore, folder: ArtifactStore, data: bytes, tenant: str = ALICE) -> None:
     uploads.delete_upload(store.db, tenant, folder, compute_sha256(data))
+
+
+def expire(store: JobStore, folder: ArtifactStore) -> list[str]:
+    """What has gone, with its bytes."""
+    removed, _ = uploads.expire_uploads(store.db)
+    uploads.remove_deleted_bytes(store.db, folder)
+    return removed
 
 
 def list_digests(store: JobStore, tenant: str = ALICE) -> list[str]:
@@ -111,9 +120,9 @@ def test_what_a_live_job_needs_stays(store: JobStore, folder: ArtifactStore) -> 
         delete(store, folder, b"data")
     with store.db.write() as connection:
         connection.execute(update(artifacts).values(expires_at=store.db.now - 1))
-    assert uploads.expire_uploads(store.db, folder) == []
+    assert expire(store, folder) == []
     control.cancel_job(store.db, ALICE, job)
-    assert uploads.expire_uploads(store.db, folder) == [upload.sha256]
+    assert expire(store, folder) == [upload.sha256]
     assert not folder.has(upload.sha256, 4)
     with pytest.raises(NotFound):
         queries.get_artifact(store.db, ALICE, upload.sha256)
@@ -129,8 +138,8 @@ def test_only_what_has_expired_is_removed(store: JobStore, folder: ArtifactStore
             .values(expires_at=store.db.now - 1)
         )
     assert list_digests(store) == [compute_sha256(b"new")]
-    assert uploads.expire_uploads(store.db, folder) == [old.sha256]
-    assert uploads.expire_uploads(store.db, folder) == []
+    assert expire(store, folder) == [old.sha256]
+    assert expire(store, folder) == []
     assert not folder.has(old.sha256, 3)
     assert folder.has(compute_sha256(b"new"), 3)
 
@@ -190,3 +199,22 @@ def test_uploads_and_deletions_of_the_same_bytes_may_race(
         assert folder.has(sha256, 4) == bool(list_digests(store))
     remove()
     assert not folder.has(sha256, 4)
+
+
+def test_expired_uploads_that_a_job_needs_do_not_keep_others(
+    store: JobStore, folder: ArtifactStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "BATCH", 2)
+    needed = [bring(store, folder, f"{n}".encode(), lifetime_s=n)[0].sha256 for n in range(10, 15)]
+    free, _ = bring(store, folder, b"free", lifetime_s=20)
+    later, _ = bring(store, folder, b"later", lifetime_s=HOUR_S)
+    for n, sha256 in enumerate(needed):
+        store.post(make_planned_job(f"{n}", Input("IN", sha256=sha256)))
+    with store.db.write() as connection:
+        connection.execute(update(artifacts).values(expires_at=artifacts.c.expires_at - 60))
+    collector = Collector(store.db, folder, Retention())
+    assert collector.collect() == {"uploads": 1}
+    with store.db.read() as connection:
+        left = set(connection.execute(select(artifacts.c.sha256)).scalars())
+    assert left == {*needed, later.sha256}
+    assert not folder.has(free.sha256, 4)

@@ -130,9 +130,13 @@ class World:
             and (r.pinned or i not in linked)
             and not self.has_ended_for(i, RETENTION.jobs_s)
         }
-        read = {i.sha256 for i in self.inputs if i.job in kept and self.jobs[i.job].state in LIVE}
-        read |= {r.sha256 for r in self.declared}
-        kept |= {m.job for m in self.made if m.sha256 in read}
+        read = {
+            (self.jobs[i.job].tenant, i.sha256)
+            for i in self.inputs
+            if i.job in kept and self.jobs[i.job].state in LIVE
+        }
+        read |= self.list_declared()
+        kept |= {m.job for m in self.made if (m.tenant, m.sha256) in read}
         while True:
             more = {i.parent for i in self.inputs if i.job in kept and i.parent}
             more |= {self.jobs[i].reused_from for i in kept} - {None}
@@ -140,15 +144,24 @@ class World:
                 return kept
             kept |= more
 
+    def list_declared(self) -> set[tuple[str, str]]:
+        """The tenant's own bytes: what another has of the same goes when that one's are old."""
+        return {(r.tenant, r.sha256) for r in self.declared}
+
     def may_expire(self, link: Any) -> bool:
         """Whether an artifact's bytes may have gone while its job stays."""
         makers = [m.job for m in self.made if m.tenant == link.tenant and m.sha256 == link.sha256]
-        takers = [i.job for i in self.inputs if i.parent in makers or i.sha256 == link.sha256]
+        takers = [
+            i.job
+            for i in self.inputs
+            if i.parent in makers
+            or (i.sha256 == link.sha256 and self.jobs[i.job].tenant == link.tenant)
+        ]
         return (
             link.role in PERSONAL_ROLES
             and all(self.has_ended_for(job, RETENTION.reconstructions_s) for job in makers)
             and not any(self.jobs[job].state in LIVE for job in takers)
-            and link.sha256 not in {r.sha256 for r in self.declared}
+            and (link.tenant, link.sha256) not in self.list_declared()
         )
 
 

@@ -5,24 +5,44 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import Connection, insert, select
 
 from shared.artifacts import ArtifactStore, compute_sha256
 from shared.errors import Conflict, NotFound
 from shared.failpoints import FAILPOINT_VARIABLE
-from shared.jobs import attempts, completion, erasure, queries, submit, tenant_erasure, uploads
+from shared.jobs import (
+    access_log,
+    attempts,
+    completion,
+    erasure,
+    queries,
+    removal,
+    submit,
+    tenant_erasure,
+    tenants,
+    uploads,
+    webhooks,
+)
 from shared.jobs.database import Database
+from shared.jobs.declarations import Kind, NewDeclaration
+from shared.jobs.metric_totals import Labels, add_to_totals, load_totals
 from shared.jobs.records import Artifact, Input
+from shared.jobs.scrubbing import scrub
 from shared.jobs.tables import (
+    artifacts,
     declaration_labels,
     declarations,
     declared_uploads,
+    erasures,
     jobs,
     metadata,
 )
+from shared.jobs.tenant_store import TenantStore
 from tests.support.job_store import ALICE, BOB, CODE_DIGEST, JobStore, make_planned_job
 from tests.support.servers import find_database_files
 from tests.support.traces import Traces
@@ -166,6 +186,7 @@ def test_a_kill_leaves_something_that_is_repeated(tmp_path: Path, place: str) ->
     db = open_migrated(tmp_path / "store/palimpsest.db")
     tenant = Tenant(JobStore(db), tmp_path)
     data = make_secret("own")
+    tenants.ensure_tenant(db, MALLORY)
     job = tenant.run(MALLORY, "mine", tenant.bring(data, MALLORY), data, data)
     db.close()
     child = os.fork()
@@ -182,3 +203,132 @@ def test_a_kill_leaves_something_that_is_repeated(tmp_path: Path, place: str) ->
         assert connection.execute(select(jobs.c.id)).all() == []
     assert job
     again.close()
+
+
+def test_what_goes_while_a_reconciler_removes_earlier_traces_is_noted_anew(
+    tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The note that the reconciler takes away with its scrub stands for what went before that."""
+    db, data = tenant.db, make_secret("own")
+    tenant.run(MALLORY, "mine", tenant.bring(data, MALLORY), data, data)
+    db.run_transaction(lambda c: tenant_erasure._remove_jobs(MALLORY, db, c))
+
+    def scrub_then_remove(*arguments: Any) -> bool:
+        is_done = scrub(*arguments)
+        if is_done:
+            db.run_transaction(lambda c: tenant_erasure._remove_artifacts(MALLORY, db, c))
+        return is_done
+
+    monkeypatch.setattr("shared.jobs.erasure.scrub", scrub_then_remove)
+    wait_for(lambda: erasure.finish_erasures(db, tenant.artifacts), TIMEOUT_S, "it is scrubbed")
+    monkeypatch.undo()
+    with db.read() as connection:
+        assert len(connection.execute(select(erasures.c.id)).all()) == 1
+
+
+def test_no_transaction_of_an_erasure_removes_more_than_a_batch(
+    tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much the tenant has: a transaction of half a minute is ended by the database."""
+    store, db = tenant.store, tenant.db
+    for n in range(3):
+        planned = [make_planned_job(f"{n} {m}") for m in range(3)]
+        key = submit.IdempotencyKey(f"key {n}", "0" * 64)
+        audit = submit.AuditRequest("audit", {}, labels={"n": f"{n}"})
+        store.submit(*planned, audit=audit, idempotency_key=key)
+        access_log.begin_entry(db, ALICE, "token", "POST /v1/audits", "")
+        hook, _ = webhooks.add_webhook(db, ALICE, f"https://example.com/{n}", ["job.ended"])
+        for _ in range(3):
+            webhooks.add_test_delivery(db, ALICE, hook.id)
+    removed, run_transaction = list[int](), db.run_transaction
+
+    def count_rows() -> int:
+        return sum(map(len, store.dump(without=("erasures",)).values()))
+
+    def run_counted(transaction: Any) -> Any:
+        before = count_rows()
+        result = run_transaction(transaction)
+        removed.append(before - count_rows())
+        return result
+
+    monkeypatch.setattr(tenant_erasure, "ROWS", 4)
+    monkeypatch.setattr(tenant_erasure, "BATCH", 4)
+    monkeypatch.setattr(removal, "MAX_EVENTS", 5)
+    tenant_erasure._end_jobs(db, ALICE, 60)
+    monkeypatch.setattr(db, "run_transaction", run_counted)
+    assert tenant_erasure.erase_tenant(db, ALICE, tenant.artifacts).jobs == 9
+    assert max(removed) <= 8
+    assert "alice" not in str(store.dump())
+
+
+def bring_as(tenant: Tenant, mine: TenantStore) -> None:
+    with tenant.artifacts.open_draft() as draft:
+        draft.write(b"late")
+        mine.record_upload(
+            draft.seal(), "text/csv", lifetime_s=60, quota_bytes=1 << 20, place=draft.place
+        )
+
+
+CREATE: dict[str, Callable[[Tenant, TenantStore], Any]] = {
+    "jobs": lambda t, mine: mine.submit_jobs([make_planned_job("late")]),
+    "upload": bring_as,
+    "webhook": lambda t, mine: mine.add_webhook("https://example.com/", ["job.ended"]),
+    "declaration": lambda t, mine: mine.record_declaration(
+        NewDeclaration(Kind.MODEL, "late", {}, frozenset()), "no job", "k", None
+    ),
+}
+
+
+@pytest.mark.parametrize("is_erased", [False, True], ids=["disabled", "erased"])
+def test_a_request_that_began_before_stores_nothing_after(tenant: Tenant, is_erased: bool) -> None:
+    """A body may be minutes on its way, and a gateway remembers a key for seconds."""
+    db = tenant.db
+    tenants.ensure_tenant(db, MALLORY)
+    mine = TenantStore(db, MALLORY, True)
+    mine.submit_jobs([make_planned_job("early")])
+    tenants.disable_tenant(db, MALLORY, has_token=True)
+    if is_erased:
+        tenant_erasure.erase_tenant(db, MALLORY, tenant.artifacts)
+    before = tenant.store.dump()
+    for create in CREATE.values():
+        with pytest.raises(Conflict, match="disabled or deleted"):
+            create(tenant, mine)
+        assert tenant.store.dump() == before
+
+
+def test_what_the_token_brings_during_an_erasure_goes_too(
+    tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its tenant may be a name that nobody can disable."""
+    db = tenant.db
+    tenant.bring(b"early", MALLORY)
+    remove_rest = tenant_erasure._remove_rest
+
+    def bring_first(name: str, db: Database, connection: Connection) -> None:
+        row = {"tenant": name, "sha256": late, "size": 4, "media_type": "text/csv"}
+        connection.execute(insert(artifacts).values(**row, origin="upload", created_at=1.0))
+        remove_rest(name, db, connection)
+
+    late = tenant.artifacts.put(b"late")
+    monkeypatch.setattr(tenant_erasure, "_remove_rest", bring_first)
+    tenant_erasure.erase_tenant(db, MALLORY, tenant.artifacts)
+    assert MALLORY not in str(tenant.store.dump())
+    uploads.remove_deleted_bytes(db, tenant.artifacts)
+    assert not tenant.artifacts.has(late, 4)
+
+
+def test_counters_of_others_stay_whatever_a_tenant_is_called(tenant: Tenant) -> None:
+    """Names of tenants stand beside states, and one that is no tenant may have any form."""
+    others: dict[Labels, float] = {
+        ("acme", "failed"): 1, ("aXb", "failed"): 2, ("other", "failed"): 3,
+    }  # fmt: skip
+    names = ("failed", "Acme", "a%", "other")
+    with tenant.db.write() as connection:
+        own: dict[Labels, float] = {(name, "failed"): 4 for name in names if name != "other"}
+        amounts = {("tenant_jobs_finished", labels): n for labels, n in (others | own).items()}
+        add_to_totals(tenant.db, connection, amounts)
+    for name in names:
+        tenant.store.post(make_planned_job("a"), tenant=name)
+        tenant_erasure.erase_tenant(tenant.db, name, tenant.artifacts)
+    with tenant.db.read() as connection:
+        assert load_totals(connection)["tenant_jobs_finished"] == others

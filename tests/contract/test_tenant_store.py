@@ -91,6 +91,7 @@ QUESTIONS: dict[str, Callable[[World], Any]] = {
     "add_test_delivery": lambda w: w.bob.add_test_delivery(w.webhook),
     "list_deliveries": lambda w: w.bob.list_deliveries(w.webhook).items,
     "has_artifact": lambda w: w.bob.has_artifact(DIGEST),
+    "check_room": lambda w: w.bob.check_room(1),
     "measure_uploads": lambda w: w.bob.measure_uploads(),
     "list_uploads": lambda w: w.bob.list_uploads().items,
     "get_upload": lambda w: w.bob.get_upload(DIGEST),

@@ -7,16 +7,20 @@ import json
 import re
 import tracemalloc
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from services.gateway.app import create_app
 from services.gateway.deps import GatewayDeps
 from shared.artifacts import ArtifactStore
+from shared.errors import NotFound, TransientError
 from shared.jobs import queries
+from shared.jobs.tables import artifacts
 from shared.roles import Role
 from tests.support.gateway import AUDIT, TENANT, AuthenticatedClient, GatewayInProcess, ManualWorker
 
@@ -123,6 +127,71 @@ def test_a_damaged_artifact_is_named_and_made_again(tmp_path: Path, how: str) ->
     assert not any(name.endswith("/base.safetensors") for name in archive.namelist())
     assert queries.get_job(archived.gateway.db, TENANT, row["job"]).state == "queued"
     assert len([r for r in index["artifacts"] if r["path"]]) == len(index["artifacts"]) - 1
+    archived.gateway.close()
+
+
+def test_what_has_expired_is_left_out_even_if_its_bytes_are_still_there(tmp_path: Path) -> None:
+    archived = Archived(tmp_path)
+    _, before = archived.get()
+    (row,) = (row for row in before["artifacts"] if row["stage"] == "pretrain")
+    with archived.gateway.db.write() as connection:
+        these = artifacts.c.sha256 == row["sha256"]
+        connection.execute(update(artifacts).where(these).values(expired_at=86_400.0))
+    archive, index = archived.get()
+    (expired,) = (one for one in index["artifacts"] if one["stage"] == "pretrain")
+    assert (expired["path"], expired["missing"]) == (None, "expired on 1970-01-02")
+    assert not any(name.endswith("/base.safetensors") for name in archive.namelist())
+    archived.find_file(row["sha256"]).unlink()
+    assert archived.get()[1] == index  # nothing rebuilds it
+    assert queries.get_job(archived.gateway.db, TENANT, row["job"]).state == "succeeded"
+    archived.gateway.close()
+
+
+def test_a_lost_artifact_of_several_jobs_is_looked_for_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archived = Archived(tmp_path)
+    _, before = archived.get()
+    shared = Counter(row["sha256"] for row in before["artifacts"]).most_common(1)[0][0]
+    archived.find_file(shared).unlink()
+    store, looks = archived.gateway.artifacts, Counter[str]()
+    is_intact = store.is_intact
+
+    def count(sha256: str, size: int) -> bool:
+        looks[sha256] += 1
+        return is_intact(sha256, size)
+
+    monkeypatch.setattr(store, "is_intact", count)
+    _, index = archived.get()
+    missing = [row["missing"] for row in index["artifacts"] if row["sha256"] == shared]
+    assert len(missing) > 1
+    assert len(set(missing)) == 1
+    assert looks[shared] == 2  # the second look, before it is made again, included
+    archived.gateway.close()
+
+
+def test_an_archive_that_cannot_begin_is_refused_as_anything_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archived = Archived(tmp_path)
+
+    def away(*_: object) -> bool:
+        raise TransientError("the artifact store did not answer")
+
+    monkeypatch.setattr(archived.gateway.artifacts, "is_intact", away)
+    answer = archived.gateway.http.get(f"/v1/audits/{archived.audit}/archive.zip")
+    assert (answer.status_code, answer.content_type) == (503, "application/problem+json")
+    archived.gateway.close()
+
+
+def test_an_archive_of_an_audit_that_is_deleted_meanwhile_has_no_end(tmp_path: Path) -> None:
+    archived = Archived(tmp_path, 4 << 20)
+    path = f"/v1/audits/{archived.audit}"
+    chunks = archived.gateway.http.get(f"{path}/archive.zip").iter_encoded()
+    next(chunks)
+    assert archived.gateway.http.delete(path).status_code in (200, 202)
+    with pytest.raises(NotFound):
+        list(chunks)
     archived.gateway.close()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urljoin
 
 import pytest
+from pydantic import ValidationError
 
 from services.gateway.app import create_app
 from services.gateway.auth import is_public
@@ -133,6 +134,20 @@ class TestBrowser:
         answer = gateway.app.test_client().get("/openapi/?token=x")
         assert (answer.status_code, "Set-Cookie" in answer.headers) == (401, False)
 
+    def test_the_form_to_sign_in_does_not_lead_back_to_a_wrong_token(self, gateway):
+        client = gateway.app.test_client()
+        asked = client.get("/?token=wrong&page=1", headers={"Accept": "text/html"})
+        assert (asked.status_code, asked.location) == (303, "/sign-in?next=%2F%3Fpage%3D1")
+
+    @pytest.mark.parametrize(
+        ("site", "status"),
+        [("cross-site", 403), ("same-site", 403), ("same-origin", 303), ("none", 303)],
+    )
+    def test_no_other_site_can_sign_its_visitor_in(self, gateway, site, status):
+        client = gateway.app.test_client()
+        answer = client.get(f"/?token={TOKEN}", headers={"Sec-Fetch-Site": site})
+        assert (answer.status_code, "Set-Cookie" in answer.headers) == (status, status == 303)
+
     def test_the_redirect_stays_here(self, gateway):
         answer = gateway.app.test_client().get(f"//evil.example/?token={TOKEN}")
         assert "evil" not in answer.headers.get("Location", "").removeprefix("/evil")
@@ -163,6 +178,66 @@ class TestBrowser:
         assert (
             client.post("/v1/jobs", json={"stage": "sleep"}, headers=headers).status_code == status
         )
+
+
+class TestBehindAProxy:
+    """Which speaks TLS with the browser, and plain HTTP with the gateway."""
+
+    @pytest.fixture
+    def gateway(self, tmp_path: Path) -> Iterator[GatewayInProcess]:
+        made = GatewayInProcess(tmp_path, public_url="https://Audits.Example:443/")
+        yield made
+        made.close()
+
+    def test_its_origin_is_the_only_one(self, gateway):
+        client = gateway.app.test_client()
+        browser = {
+            "base_url": "https://audits.example",
+            "environ_overrides": {"wsgi.url_scheme": "http"},
+        }
+        client.get(f"/?token={TOKEN}", **browser)
+        for origin, status in (
+            ("https://audits.example", 202),
+            ("http://audits.example", 403),
+            ("https://audits.example:8443", 403),
+            ("http://localhost", 403),
+        ):
+            headers = {"Origin": origin}
+            answer = client.post("/v1/jobs", json={"stage": "sleep"}, headers=headers, **browser)
+            assert answer.status_code == status, origin
+
+    def test_the_form_to_sign_in_works_and_its_cookie_is_secure(self, gateway):
+        client = gateway.app.test_client()
+        for origin, status in (("https://audits.example", 303), ("http://localhost", 403)):
+            answer = client.post("/sign-in", data={"key": TOKEN}, headers={"Origin": origin})
+            assert answer.status_code == status
+            assert ("; Secure;" in answer.headers.get("Set-Cookie", "")) is (status == 303)
+
+
+def test_without_tls_the_cookie_is_not_secure(gateway):
+    answer = gateway.app.test_client().get(f"/?token={TOKEN}")
+    assert "Secure" not in answer.headers["Set-Cookie"]
+
+
+@pytest.mark.parametrize(
+    "url", ["audits.example", "ftp://a.example", "https://a.example/path", "https://u@a.example"]
+)
+def test_a_public_url_that_is_no_origin_is_refused(url):
+    with pytest.raises(ValidationError, match="write it as https"):
+        Settings(token=TOKEN, public_url=url)
+
+
+@pytest.mark.parametrize(
+    ("url", "origin"),
+    [
+        ("", None),
+        ("https://a.example/", "https://a.example"),
+        ("http://[::1]:8350", "http://[::1]:8350"),
+        ("http://A.example:80", "http://a.example"),
+    ],
+)
+def test_a_public_url_is_read_as_browsers_write_origins(url, origin):
+    assert Settings(token=TOKEN, public_url=url).public_url == origin
 
 
 def test_what_is_another_tenants_is_not_there(gateway):

@@ -53,6 +53,21 @@ def a_finished_job(gateway: GatewayInProcess) -> str:
     return str(job["id"])
 
 
+def test_a_head_request_follows_nothing(gateway, monkeypatch):
+    """Not until the stream's time is up, in a slot that others wait for."""
+    path = f"/v1/jobs/{gateway.post()['id']}/events"
+
+    async def ask() -> httpx.Response:
+        async with gateway.serve() as client:
+            return await client.head(path, headers=SSE)
+
+    slots = gateway.app.extensions["palimpsest"].stream_slots
+    monkeypatch.setattr(slots, "take", lambda *_: pytest.fail("it takes a slot"))
+    answer = asyncio.run(ask())
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["Content-Type"].startswith("text/event-stream")
+
+
 def test_pages(gateway):
     job = a_finished_job(gateway)
     page = gateway.http.get(f"/v1/jobs/{job}/events").get_json()

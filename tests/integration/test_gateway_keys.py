@@ -6,7 +6,8 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,14 @@ import pytest
 from services.gateway import key_cache, stream_poller
 from services.gateway.app import create_app
 from services.gateway.deps import GatewayDeps, StreamTiming
+from services.gateway.job_events import JobEvents
 from services.gateway.sessions import SESSION_COOKIE
 from shared.config import Settings
 from shared.errors import TransientError
 from shared.jobs import access_log, keys, tenants
 from shared.jobs.access_log import Entry
 from shared.jobs.keys import ADMIN, READ, SCOPES, SUBMIT
-from tests.support.gateway import TENANT, TOKEN, GatewayInProcess, GatewayProcess
+from tests.support.gateway import AUDIT, TENANT, TOKEN, GatewayInProcess, GatewayProcess
 from tests.support.keys import end_key, find_id, make_client, make_key
 from tests.support.waiting import TIMEOUT_S, wait_for
 
@@ -131,6 +133,23 @@ def test_only_an_expired_key_is_told_from_others(gateway):
     assert len({(str(one.headers), one.get_data()) for one in answers.values()}) == 1
 
 
+def test_a_remembered_key_of_a_disabled_tenant_stores_nothing(gateway, monkeypatch):
+    monkeypatch.setattr("services.gateway.key_cache.CACHE_S", 600.0)
+    client = make_client(gateway.app, make_key(gateway.db, "acme"))
+    assert client.get("/v1/me").status_code == 200
+    tenants.disable_tenant(gateway.db, "acme", has_token=True)
+    for path, body in (
+        ("/v1/artifacts", {"data": b"a,b\n1,2\n", "content_type": "text/csv"}),
+        ("/v1/jobs", {"json": {"stage": "pretrain"}}),
+        ("/v1/webhooks", {"json": {"url": "https://example.com/", "events": ["job.failed"]}}),
+    ):
+        refused = client.post(path, **body)
+        assert (refused.status_code, path) == (409, path)
+        assert "disabled or deleted meanwhile" in refused.get_json()["detail"]
+    assert client.get("/v1/artifacts").get_json()["items"] == []
+    assert client.get("/v1/jobs").get_json()["items"] == []
+
+
 def test_a_use_is_noted(gateway):
     secret = make_key(gateway.db, "acme")
     key_id = find_id(gateway.db, secret)
@@ -195,9 +214,8 @@ class TestBrowser:
 
 
 class TestStream:
-    @pytest.mark.parametrize("how", ["revoked", "expired"])
-    def test_it_ends_with_its_key(self, tmp_path, monkeypatch, how):
-        monkeypatch.setattr(stream_poller, "KEY_CHECK_S", 0.0)
+    def follow(self, tmp_path: Path, end: Callable[[GatewayInProcess, str], None]) -> str:
+        """What a stream of a queued job had sent when it ended. Its key ends meanwhile."""
         made = GatewayInProcess(
             tmp_path, timing=StreamTiming(poll_s=0.02, heartbeat_s=0.1, max_duration_s=TIMEOUT_S)
         )
@@ -211,13 +229,46 @@ class TestStream:
                 )
                 await asyncio.sleep(0.2)
                 assert not following.done()
-                if how == "revoked":
-                    keys.revoke_key(made.db, find_id(made.db, secret), has_token=True)
-                else:
-                    end_key(made.db, secret)
+                end(made, secret)
                 return (await asyncio.wait_for(following, TIMEOUT_S)).text
 
-        assert asyncio.run(follow()).count("id: ") == 1  # the job is still queued
+        try:
+            return asyncio.run(follow())
+        finally:
+            made.close()
+
+    @staticmethod
+    def revoke(made: GatewayInProcess, secret: str) -> None:
+        keys.revoke_key(made.db, find_id(made.db, secret), has_token=True)
+
+    @pytest.mark.parametrize("how", ["revoked", "expired"])
+    def test_it_ends_with_its_key(self, tmp_path, monkeypatch, how):
+        monkeypatch.setattr(stream_poller, "KEY_CHECK_S", 0.0)
+        end = self.revoke if how == "revoked" else lambda made, secret: end_key(made.db, secret)
+        assert self.follow(tmp_path, end).count("id: ") == 1  # the job is still queued
+
+    def test_it_ends_with_its_key_even_if_no_news_can_be_read(self, tmp_path, monkeypatch):
+        def away(*_: object) -> None:
+            raise TransientError("the job store did not answer")
+
+        monkeypatch.setattr(stream_poller, "KEY_CHECK_S", 0.0)
+        monkeypatch.setattr(JobEvents, "fetch", away)
+        self.follow(tmp_path, self.revoke)
+
+    def test_a_key_that_was_accepted_from_memory_is_looked_up_at_once(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(stream_poller, "KEY_CHECK_S", 3600.0)
+        monkeypatch.setattr(key_cache, "CACHE_S", 3600.0)
+        made = GatewayInProcess(tmp_path, timing=StreamTiming(0.02, 0.1, TIMEOUT_S))
+        secret = make_key(made.db, "acme")
+        job = make_client(made.app, secret).post("/v1/jobs", json={"stage": "sleep"}).get_json()
+        self.revoke(made, secret)
+
+        async def follow() -> httpx.Response:
+            async with made.serve(secret) as client:
+                path = f"/v1/jobs/{job['id']}/events"
+                return await asyncio.wait_for(client.get(path, headers=SSE), TIMEOUT_S)
+
+        assert asyncio.run(follow()).status_code == 200  # and it has ended
         made.close()
 
 
@@ -267,7 +318,8 @@ class TestLog:
         client.get(f"/v1/jobs/{job_id}")
         client.post("/v1/jobs?dry_run=true", json={"stage": "sleep"})
         client.post(f"/v1/jobs/{job_id}/cancel")
-        client.post("/v1/jobs?dry_run=true&dry_run=false", json={"stage": "sleep", "seed": 1})
+        twice = client.post("/v1/jobs?dry_run=true&dry_run=false", json={"stage": "sleep"})
+        assert (twice.status_code, twice.get_json()["field"]) == (422, "dry_run")
         client.post("/v1/jobs", data=b"{", content_type="application/json")
         reader = make_key(gateway.db, "acme", READ)
         make_client(gateway.app, reader).post(f"/v1/jobs/{job_id}/cancel")
@@ -279,11 +331,32 @@ class TestLog:
         assert [(e.actor, e.action, e.subject, e.status) for e in entries] == [
             (key_id, "POST /v1/jobs", job_id, 202),
             (key_id, "POST /v1/jobs/{job_id}/cancel", job_id, 202),
-            (key_id, "POST /v1/jobs", "", 200),  # it might not have been a dry run
             (key_id, "POST /v1/jobs", "", 400),
             (find_id(gateway.db, reader), "POST /v1/jobs/{job_id}/cancel", job_id, 403),
         ]
         assert "psst" not in str(entries)
+
+    def test_only_a_dry_run_is_left_out(self, gateway):
+        job = gateway.post()["id"]
+        for answer in ("1", "yes", "on", "TRUE"):  # as pydantic reads it
+            dry = gateway.http.post(f"/v1/jobs?dry_run={answer}", json={"stage": "sleep"})
+            assert dry.get_json()["dry_run"] is True
+        assert len(list_log(gateway)) == 1
+        sent = gateway.http.post("/v1/jobs?dry_run=no", json={"stage": "sleep", "seed": 1})
+        assert sent.status_code == 202
+        for path in (f"/v1/jobs/{job}/cancel", "/v1/keys", "/v1/tenants", "/v1/artifacts"):
+            refused = gateway.http.post(f"{path}?dry_run=true", json={})
+            assert (refused.status_code, refused.get_json()["field"]) == (422, "dry_run"), path
+        assert gateway.http.get(f"/v1/jobs/{job}").get_json()["state"] == "queued"
+        assert [e.status for e in list_log(gateway)] == [202, 202, 422, 422, 422, 422]
+
+    def test_a_parameter_of_another_route_hides_nothing(self, gateway):
+        upload = gateway.http.post("/v1/artifacts", data=b"a face").get_json()["sha256"]
+        assert gateway.http.delete(f"/v1/artifacts/{upload}?derived=0").status_code == 204
+        file = {"name": "own", "params": {"path": "x"}}
+        refused = gateway.http.post("/v1/datasets?derived=1", json={"name": "a", "dataset": file})
+        assert (refused.status_code, refused.get_json()["field"]) == (422, "derived")
+        assert [e.subject for e in list_log(gateway)] == [upload, upload, ""]
 
     def test_what_is_erased_is_not_in_it(self, gateway):
         upload = gateway.http.post("/v1/artifacts", data=b"a face").get_json()["sha256"]
@@ -300,6 +373,13 @@ class TestLog:
         assert not {upload, job_id} & set(str(entries).split("'"))
         for file in gateway.db.file.parent.iterdir():
             assert upload.encode() not in file.read_bytes(), file.name
+
+    def test_a_deleted_audit_is_not_in_it(self, gateway):
+        audit = gateway.http.post("/v1/audits", json=AUDIT).get_json()["id"]
+        job = gateway.http.get(f"/v1/jobs?audit={audit}").get_json()["items"][0]["id"]
+        gateway.http.post(f"/v1/jobs/{job}/cancel")
+        gateway.http.delete(f"/v1/audits/{audit}?cancel=true")
+        assert [e.subject for e in list_log(gateway)] == ["", "", ""]
 
     def test_what_is_deleted_alone_stays_in_it(self, gateway):
         upload = gateway.http.post("/v1/artifacts", data=b"a face").get_json()["sha256"]
@@ -340,6 +420,25 @@ class TestLog:
         statuses = asyncio.run(post())
         assert statuses[:2] == [202, 201]
         assert [e.status for e in list_log(gateway)] == statuses
+
+    def test_it_is_never_written_on_the_event_loop(self, gateway, monkeypatch):
+        """Where a job store that is locked would stop all streams and probes."""
+        threads = []
+
+        def finish(*arguments: object) -> None:
+            threads.append(threading.current_thread())
+            finish_entry(*arguments)
+
+        async def post() -> list[int]:
+            async with gateway.serve() as client:
+                large = await client.post("/v1/jobs", content=b"x" * (2 << 20))
+                return [large.status_code]
+
+        finish_entry = access_log.finish_entry
+        monkeypatch.setattr(access_log, "finish_entry", finish)
+        assert asyncio.run(post()) == [413]
+        assert len(threads) == 1
+        assert threads[0] is not threading.current_thread()
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from services.gateway.monitoring.snapshot_cache import SnapshotCache
+from services.gateway.snapshot_cache import SnapshotCache
 from shared.errors import TransientError
 from shared.jobs import monitoring, worker_registry
 from shared.jobs.outbox_reader import process_outbox
@@ -205,7 +205,7 @@ def _make_counting_read(pause_s: float) -> tuple[list[int], Callable[[], int]]:
 
 def test_many_who_ask_at_once_read_once() -> None:
     reads, read = _make_counting_read(0.1)
-    cache = SnapshotCache(read, interval_s=10.0)
+    cache = SnapshotCache("figures", read, interval_s=10.0)
     threads = [threading.Thread(target=cache.get_current) for _ in range(20)]
     for thread in threads:
         thread.start()
@@ -224,7 +224,7 @@ def test_a_slow_read_gives_the_old_figures() -> None:
             slow.wait(10)
         return read()
 
-    cache = SnapshotCache(read_slowly, interval_s=0.0, wait_s=0.05, max_share=1e9)
+    cache = SnapshotCache("figures", read_slowly, interval_s=0.0, wait_s=0.05, max_share=1e9)
     assert cache.get_current().value == 1
     started_at = time.monotonic()
     assert cache.get_current().value == 1
@@ -236,7 +236,7 @@ def test_a_slow_read_gives_the_old_figures() -> None:
 
 def test_reading_takes_a_share_of_the_time_at_most() -> None:
     reads, read = _make_counting_read(0.05)
-    cache = SnapshotCache(read, interval_s=0.0, max_share=0.1)
+    cache = SnapshotCache("figures", read, interval_s=0.0, max_share=0.1)
     cache.get_current()
     cache.get_current()
     assert len(reads) == 1

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+from sqlalchemy import delete
 
-from shared.jobs import queries
+from shared.jobs import monitoring, queries, stage_pauses
+from shared.jobs.database import Database
+from shared.jobs.monitoring import StageProgress
+from shared.jobs.tables import workers
 from tests.support.gateway import AUDIT, AUDIT_JOB_COUNT, TENANT, TOKEN, GatewayInProcess
 
 NO_AUDIT = "aud_" + "0" * 20
@@ -68,6 +72,18 @@ def test_a_worker_is_drained_and_undrained(fresh: GatewayInProcess) -> None:
     assert worker.try_claim() is not None
 
 
+def test_a_drained_worker_that_is_not_there_is_drained_all_the_same(
+    fresh: GatewayInProcess,
+) -> None:
+    fresh.make_worker()
+    before = ask(fresh, "POST", "/v1/workers/hand/drain", 200)
+    with fresh.db.write() as connection:  # as an hour after it was last seen
+        connection.execute(delete(workers))
+    gone = ask(fresh, "POST", "/v1/workers/hand/drain", 200)
+    assert (gone["live"], gone["drain"], gone["drained_at"]) == (False, True, before["drained_at"])
+    assert ask(fresh, "POST", "/v1/workers/hand/undrain", 200)["drained_at"] is None
+
+
 @pytest.mark.parametrize("name", ["nobody", "a\0b", "x" * 300, "\ud800", "hand/"])
 def test_an_unknown_worker_and_an_unknown_stage_are_404(
     gateway: GatewayInProcess, name: str
@@ -87,6 +103,25 @@ def test_a_paused_stage_is_shown_and_not_claimed(fresh: GatewayInProcess) -> Non
     assert worker.try_claim() is None
     assert ask(fresh, "POST", "/v1/queues/sleep/resume", 200)["paused_at"] is None
     assert worker.try_claim() is not None
+
+
+def test_a_pause_reads_the_progress_of_its_stage_only(
+    fresh: GatewayInProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+    read_progress = monitoring.read_progress
+
+    def read(db: Database, stages: Sequence[str]) -> dict[str, StageProgress]:
+        asked.append(list(stages))
+        return read_progress(db, stages)
+
+    monkeypatch.setattr(monitoring, "read_progress", read)
+    ask(fresh, "POST", "/v1/queues/sleep/pause", 200)
+    assert asked == [["sleep"]]
+    stage_pauses.pause_stage(fresh.db, "gone")  # known by this alone
+    resumed = ask(fresh, "POST", "/v1/queues/gone/resume", 200)
+    assert (resumed["stage"], resumed["counts"], resumed["paused_at"]) == ("gone", {}, None)
+    ask(fresh, "POST", "/v1/queues/gone/pause", 404)
 
 
 def test_priority_of_a_job_and_of_an_audit(fresh: GatewayInProcess) -> None:
@@ -128,10 +163,14 @@ WRONG_CANCELS: list[tuple[Any, str]] = [
     ({"stage": "x" * 65}, "pattern"),
     ({"label": "a\u0007"}, "pattern"),
     ({"label": "=x"}, "pattern"),
-    ({"created_after": "yesterday"}, "no time"),
+    ({"created_after": "yesterday"}, "not a valid time"),
     ({"created_after": 1}, "as text"),
     ({"created_after": "2026-01-01T00:00:00"}, "no offset"),
-    ({"created_after": "2026-13-01T00:00:00Z"}, "no time"),
+    ({"created_after": "2026-13-01T00:00:00Z"}, "not a valid time"),
+    ({"created_before": "9999-12-31T23:59:59-14:00"}, "between the years"),
+    ({"created_before": "9999-12-31T23:59:59.999999Z"}, "between the years"),
+    ({"created_after": "0001-01-01T00:00:00+14:00"}, "between the years"),
+    ({"created_after": "1969-12-31T23:59:59Z"}, "between the years"),
     (
         {"created_after": "2026-01-02T00:00:00Z", "created_before": "2026-01-02T00:00:00+00:00"},
         "must be later than created_after",
@@ -143,7 +182,9 @@ WRONG_CANCELS: list[tuple[Any, str]] = [
 
 @pytest.mark.parametrize(("body", "words"), WRONG_CANCELS)
 def test_a_wrong_filter_cancels_nothing(gateway: GatewayInProcess, body: Any, words: str) -> None:
+    job = gateway.post()["id"]
     problem = ask(gateway, "POST", "/v1/jobs/cancel", 422, body)
+    assert ask(gateway, "GET", f"/v1/jobs/{job}", 200)["state"] == "queued"
     assert words in problem["detail"] + str(problem["errors"])
 
 

@@ -4,10 +4,13 @@ nobody else anything."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import base64
+import hashlib
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from services.gateway import quota_cache
@@ -30,6 +33,11 @@ def gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway
 def limit(gateway: GatewayInProcess, tenant: str = TENANT, **quotas: int | None) -> None:
     ensure_tenant(gateway.db, tenant)
     set_quotas(gateway.db, tenant, quotas)
+
+
+def make_digest_header(data: bytes) -> dict[str, str]:
+    digest = base64.b64encode(hashlib.sha256(data).digest()).decode()
+    return {"Content-Digest": f"sha-256=:{digest}:"}
 
 
 def count_rows(gateway: GatewayInProcess) -> dict[str, int]:
@@ -66,6 +74,17 @@ def test_requests_beyond_the_quota_wait(gateway):
     assert gateway.http.get("/v1/jobs").status_code == 200
 
 
+def test_who_reads_the_metrics_uses_up_nobody_s_requests(tmp_path):
+    gateway = GatewayInProcess(tmp_path, metrics_token="of-prometheus")
+    limit(gateway, max_requests_per_minute=1)
+    for _ in range(3):
+        answer = make_client(gateway.app, "of-prometheus").get("/metrics")
+        assert (answer.status_code, "RateLimit" in answer.headers) == (200, False)
+    assert gateway.http.get("/metrics").status_code == 200
+    assert gateway.http.get("/metrics").status_code == 429  # the token has the tenant's quota
+    gateway.close()
+
+
 def test_a_request_with_a_body_counts_once(gateway):
     limit(gateway, max_requests_per_minute=100)
 
@@ -99,9 +118,34 @@ def test_bytes_beyond_the_quota_are_refused(gateway):
     assert http.post("/v1/artifacts", data=b"123456").status_code == 201
     refused = http.post("/v1/artifacts", data=b"1234567")
     assert (refused.status_code, refused.content_type) == (507, "application/problem+json")
-    assert http.post("/v1/artifacts", data=b"123456").status_code == 200  # it is there
+    there = http.post("/v1/artifacts", data=b"123456", headers=make_digest_header(b"123456"))
+    assert there.status_code == 200
     other = make_client(gateway.app, make_key(gateway.db, "acme"))
     assert other.post("/v1/artifacts", data=b"1234567").status_code == 201
+
+
+def test_bytes_beyond_the_quota_are_refused_before_they_come(gateway):
+    limit(gateway, max_artifact_bytes=100_000)
+    received = 0
+
+    async def send() -> AsyncIterator[bytes]:
+        nonlocal received
+        for _ in range(10):
+            received += 50_000
+            yield b"x" * 50_000
+
+    async def post(content: Any, **headers: str) -> int:
+        async with gateway.serve() as client:
+            return (
+                await client.post("/v1/artifacts", content=content, headers=headers)
+            ).status_code
+
+    assert asyncio.run(post(send(), **{"Content-Length": "500000"})) == 507
+    assert received == 0
+    header = make_digest_header(b"123")
+    assert asyncio.run(post(b"123", **header)) == 201
+    limit(gateway, max_artifact_bytes=3)
+    assert asyncio.run(post(b"123", **header)) == 200  # what is there takes no more room
 
 
 def test_event_streams_beyond_the_quota_are_refused(gateway):
@@ -109,15 +153,12 @@ def test_event_streams_beyond_the_quota_are_refused(gateway):
     job = gateway.post()["id"]
     path = f"/v1/jobs/{job}/events"
 
-    async def follow_twice() -> tuple[int, dict[str, Any], int]:
+    async def follow_twice() -> tuple[httpx.Response, httpx.Response, httpx.Response]:
         async with gateway.serve() as client:
-            first = asyncio.create_task(client.get(path, headers=SSE))
-            while not gateway.app.extensions["palimpsest"].stream_slots.count_open(TENANT):
-                await asyncio.sleep(0.01)
-            second = await client.get(path, headers=SSE)
-            page = await client.get(path)
-            return (await first).status_code, second.json(), page.status_code
+            streams = [client.get(path, headers=SSE) for _ in range(2)]
+            return await asyncio.gather(*streams, client.get(path))
 
-    first, second, page = asyncio.run(follow_twice())
-    assert (first, second["status"], page) == (200, 429, 200)
-    assert "event streams you have open: 1" in second["detail"]
+    *streams, page = asyncio.run(follow_twice())
+    followed, refused = sorted(streams, key=lambda answer: answer.status_code)
+    assert (followed.status_code, refused.status_code, page.status_code) == (200, 429, 200)
+    assert "event streams you have open: 1" in refused.json()["detail"]

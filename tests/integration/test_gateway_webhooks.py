@@ -16,6 +16,7 @@ from services.webhooks.address import parse_networks
 from services.webhooks.request import MessageSender
 from services.webhooks.sender import WebhookSender
 from shared.config import Settings
+from shared.jobs import access_log
 from shared.jobs.outbox_reader import process_outbox
 from shared.jobs.webhook_events import EVENTS
 from tests.support.cli import make_runner
@@ -104,6 +105,20 @@ def test_a_webhook_is_deleted_with_what_was_not_sent(gateway: GatewayInProcess) 
     assert gateway.http.delete(path).status_code == 404
     assert gateway.http.get(f"{path}/deliveries").status_code == 404
     assert gateway.http.get("/v1/webhooks/whk_1/deliveries").status_code == 404
+
+
+def test_the_access_log_says_which_webhook(gateway: GatewayInProcess) -> None:
+    webhook = _add(gateway)["id"]
+    gateway.http.post(f"/v1/webhooks/{webhook}/test")
+    gateway.http.delete(f"/v1/webhooks/{webhook}")
+    gateway.http.delete(f"/v1/webhooks/{webhook}")
+    entries = access_log.list_entries(gateway.db).items[::-1]
+    assert [(e.action.split()[0], e.subject, e.status) for e in entries] == [
+        ("POST", webhook, 201),
+        ("POST", webhook, 202),
+        ("DELETE", webhook, 204),
+        ("DELETE", webhook, 404),
+    ]
 
 
 def test_another_tenants_webhook_is_not_there(gateway: GatewayInProcess) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from services.gateway import queue_counts
 from services.gateway.app import create_app
 from services.gateway.deps import GatewayDeps
-from services.gateway.queue_counts import QueueCountsCache
 from shared.jobs import worker_registry
 from shared.jobs.database import Database
 from tests.support.gateway import GatewayInProcess, make_catalog
@@ -48,7 +48,7 @@ def test_an_empty_catalog(tmp_path):
 
 def test_queues_and_workers(gateway, monkeypatch):
     # counts are new for every caller, however slow this machine is
-    monkeypatch.setattr(QueueCountsCache, "CHEAP_S", math.inf)
+    monkeypatch.setattr(queue_counts, "CHEAP_S", math.inf)
     jobs = [gateway.post({"stage": "sleep", "seed": n})["id"] for n in range(3)]
     assert {q["workers"] for q in gateway.http.get("/v1/queues").get_json()["items"]} == {0}
     worker = gateway.make_worker()

@@ -23,6 +23,7 @@ LabelFilter = Annotated[
 ]
 NameFilter = Annotated[str, StringConstraints(pattern=r"^[^\u0000-\u001f\u007f-\u009f]{1,200}$")]
 MAX_TIME_CHARS = 40
+END_OF_TIME = 253_402_300_800.0  # the year 10000, which responses have no way to write
 
 
 def _parse_time(value: Any) -> float:
@@ -37,7 +38,10 @@ def _parse_time(value: Any) -> float:
         ) from None
     if time.tzinfo is None:
         raise ValueError("the time has no offset from UTC: end it in Z, or in +02:00")
-    return time.timestamp()
+    seconds = time.timestamp()
+    if not 0 <= seconds < END_OF_TIME:
+        raise ValueError("the time must be between the years 1970 and 9999 (UTC)")
+    return seconds
 
 
 Time = Annotated[

@@ -124,12 +124,13 @@ class UploadHeader(BaseModel):
 @routes.post(
     "/artifacts",
     openapi_extensions={"requestBody": _UPLOAD_BODY},
-    responses={201: UploadView, 200: UploadView, **document_errors(415, 507)},
+    responses={201: UploadView, 200: UploadView, **document_errors(409, 415, 507)},
 )
 def upload_artifact(header: UploadHeader) -> Response:  # noqa: ARG001 - read before the body
     """Upload a file: the body is the file itself.
 
-    200 if you already have these bytes. Nothing is kept of an upload that fails or is interrupted.
+    200 if you already have these bytes. Nothing is kept of an upload that fails or is interrupted,
+    nor (409) of one whose tenant has been disabled meanwhile.
     An upload that no model or data set refers to is removed after some time.
     """
     settings = current_gateway().deps.settings

@@ -20,7 +20,11 @@ from services.gateway.archive import stream_archive
 from services.gateway.deps import current_gateway, current_store, digest_files
 from services.gateway.manifest import PAYLOAD_TYPE, build_manifest
 from services.gateway.problems import document_errors
-from services.gateway.responses import respond_accepted, respond_with_digest_etag
+from services.gateway.responses import (
+    compute_beginning,
+    respond_accepted,
+    respond_with_digest_etag,
+)
 from services.gateway.schemas import (
     AuditView,
     serialize_audit,
@@ -229,7 +233,7 @@ def get_archive(path: AuditPath, query: ArchiveQuery) -> Response:
     with suppress(Conflict), current_gateway().planning_limiter.acquire():
         manifest = json.dumps(_sign_manifest(audit), indent=1).encode()
     chunks = stream_archive(deps, current_store(), audit, manifest, models=query.models)
-    response = Response(chunks, content_type="application/zip")
+    response = Response(compute_beginning(chunks), content_type="application/zip")
     response.headers["Content-Disposition"] = f'attachment; filename="{audit.id}.zip"'
     return response
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from flask import Response, jsonify
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.gateway.access_logging import set_subject
 from services.gateway.api._blueprint import PageQuery, make_blueprint
 from services.gateway.deps import current_gateway, current_store
 from services.gateway.problems import document_errors
@@ -104,6 +105,7 @@ def post_webhook(body: WebhookBody) -> Response:
     allowed = parse_networks(current_gateway().deps.settings.webhook_allow)
     parse_webhook_url(body.url, allowed)
     webhook, secret = current_store().add_webhook(body.url, body.events)
+    set_subject(webhook.id)
     response = jsonify({**serialize_webhook(webhook), "secret": secret})
     response.status_code = 201
     response.headers["Cache-Control"] = "no-store"
@@ -125,7 +127,7 @@ def delete_webhook(path: WebhookPath) -> Response:
 
 @routes.post("/webhooks/<webhook_id>/test", responses={202: TestDelivery, **document_errors(404)})
 def test_webhook(path: WebhookPath) -> Response:
-    """Send a test event, `webhook.test`."""
+    """Send a test event, `webhook.test`. It replaces an earlier one that is still pending."""
     webhook_id = path.valid_id
     delivery_id = current_store().add_test_delivery(webhook_id)
     return respond_accepted({"id": delivery_id}, f"/v1/webhooks/{webhook_id}/deliveries")

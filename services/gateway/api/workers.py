@@ -12,13 +12,12 @@ from services.gateway import operator_actions
 from services.gateway.api._blueprint import make_blueprint
 from services.gateway.deps import current_gateway
 from services.gateway.problems import document_errors
-from services.gateway.queue_reading import StageQueue, choose_tenant, read_queues
+from services.gateway.queue_reading import StageQueue, choose_tenant, read_queue, read_queues
 from services.gateway.schemas import WorkerView, format_rfc3339, serialize_worker
 from services.gateway.scopes import require_scope
 from services.gateway.submission import STAGE_NAME, WORKER_ID, require_id_format
-from shared.jobs import worker_registry
+from shared.jobs import worker_drains, worker_registry
 from shared.jobs.keys import ADMIN
-from shared.jobs.monitoring import StageProgress
 
 routes = make_blueprint("workers", "queues and workers")
 
@@ -104,7 +103,7 @@ def pause_stage(path: StagePath) -> Response:
     continue. Repeatable."""
     stage = require_id_format(path.stage, STAGE_NAME, "stage")
     operator_actions.pause_stage(stage)
-    return jsonify(_serialize_queue(read_queues()[0][stage]))
+    return jsonify(_serialize_queue(read_queue(stage)))
 
 
 @routes.post("/queues/<stage>/resume", responses={200: QueueView, **document_errors(404)})
@@ -113,8 +112,7 @@ def resume_stage(path: StagePath) -> Response:
     """Resume a paused stage. Repeatable."""
     stage = require_id_format(path.stage, STAGE_NAME, "stage")
     operator_actions.resume_stage(stage)
-    unknown = StageQueue(stage, {}, 0, StageProgress(), None)
-    return jsonify(_serialize_queue(read_queues()[0].get(stage, unknown)))
+    return jsonify(_serialize_queue(read_queue(stage)))
 
 
 @routes.get("/workers", responses={200: WorkerList})
@@ -146,8 +144,12 @@ def undrain_worker(path: WorkerPath) -> Response:
 
 
 def _respond_worker(worker_id: str) -> Response:
-    drain = DrainView(id=worker_id, live=False, drain=False, drained_at=None, job=None)
-    for worker in worker_registry.list_workers(current_gateway().deps.db):
+    db = current_gateway().deps.db
+    drained_at = format_rfc3339(worker_drains.find_drained_at(db, worker_id))
+    drain = DrainView(
+        id=worker_id, live=False, drain=drained_at is not None, drained_at=drained_at, job=None
+    )
+    for worker in worker_registry.list_workers(db):
         if worker.id == worker_id:
             seen = serialize_worker(worker)
             drain = DrainView(**{name: seen[name] for name in DrainView.model_fields})

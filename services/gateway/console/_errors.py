@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from urllib.parse import urlencode
 
 from flask import Flask, json, request
 from werkzeug.wrappers import Response as AnyResponse
@@ -51,4 +52,8 @@ def _send_to_sign_in(problem: AnyResponse) -> AnyResponse:
     if "HX-Request" in request.headers:  # a part of a page whose session has ended: all of it again
         problem.headers["HX-Refresh"] = "true"
         return problem
-    return ask_for_key(request.full_path.rstrip("?") if request.method == "GET" else "/")
+    if request.method != "GET":
+        return ask_for_key("/")
+    # a wrong key in the address would be tried again, and stay in the browser's history
+    query = urlencode([(k, v) for k, v in request.args.items(multi=True) if k != "token"])
+    return ask_for_key(request.path + ("?" + query if query else ""))

@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 
 from services.gateway.monitoring.families import Figures, make_families
 from services.gateway.monitoring.request_counts import RequestCounts
-from services.gateway.monitoring.snapshot_cache import SnapshotCache
+from services.gateway.snapshot_cache import SnapshotCache
 from shared.config import Settings
 from shared.jobs.database import Database
 from shared.jobs.monitoring import StoreFigures, read_inventory, read_store_figures
@@ -29,9 +29,14 @@ class Monitor:
     def __init__(self, db: Database, settings: Settings) -> None:
         self._db = db
         self.request_counts = RequestCounts(db)
-        self._store_cache = SnapshotCache(self._read_store, settings.metrics_interval_s)
+        self._store_cache = SnapshotCache(
+            "the metrics", self._read_store, settings.metrics_interval_s
+        )
         self._inventory_cache = SnapshotCache(
-            lambda: read_inventory(db), INVENTORY_INTERVAL_S, max_share=MAX_INVENTORY_SHARE
+            "the inventory",
+            lambda: read_inventory(db),
+            INVENTORY_INTERVAL_S,
+            max_share=MAX_INVENTORY_SHARE,
         )
         self._folders = _list_local_folders(db, settings)
 

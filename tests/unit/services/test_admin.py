@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from services import admin
-from shared.jobs import worker_registry
+from services.gateway.key_cache import CACHE_S
+from shared.jobs import access_log, tenants, worker_registry
 from shared.jobs.database import Database
 from shared.jobs.keys import SECRET
 from tests.support.gateway import make_catalog
@@ -136,15 +137,15 @@ def test_keys_end_and_tenants_are_disabled_and_all_is_in_the_log(environment, ca
         status, said = run(*refused)
         assert status == 1
         assert "create another one first" in said
-    run("tenants", "create", "other")
-    run("keys", "create", "--tenant", "other", "--scope", "admin")
+    run("tenants", "create", "zeta")
+    run("keys", "create", "--tenant", "zeta", "--scope", "admin")
     assert run("keys", "revoke", key)[0]["state"] == "revoked"
     assert run("tenants", "disable", "acme")[0]["disabled_at"]
     assert run("tenants", "enable", "acme")[0]["disabled_at"] is None
     (changed,) = run("tenants", "quota", "acme", "--max-queued-jobs", "7")
     assert changed["quotas"]["max_queued_jobs"] == 7
     assert run("tenants", "quota", "acme") == [changed]
-    assert [one["name"] for one in run("tenants", "list")] == ["acme", "other"]
+    assert [one["name"] for one in run("tenants", "list")] == ["acme", "zeta"]
     acts = [(e["action"], e["status"]) for e in run("log", "--tenant", "acme")][::-1]
     assert acts == [
         ("tenants create", 0), ("keys create", 0), ("keys revoke", 1), ("tenants disable", 1),
@@ -165,6 +166,7 @@ def test_the_script_is_the_module(environment):
     [
         (["tenants", "create", "a\x1b[31m"], 2),
         (["tenants", "create", "Upper"], 2),
+        (["tenants", "create", "other"], 2),
         (["tenants", "disable", "no\x1bbody"], 1),
         (["keys", "create", "--tenant", "\x1b[2J"], 1),
         (["keys", "revoke", "\x1b[2J"], 1),
@@ -199,3 +201,46 @@ def test_wrong_use(arguments):
     with pytest.raises(SystemExit) as ended:
         admin.main(arguments)
     assert ended.value.code == 2
+
+
+def test_a_tenant_is_erased_when_no_gateway_remembers_its_keys(environment, capsys, monkeypatch):
+    admin.main(["migrate"])
+    admin.main(["tenants", "create", "acme"])
+    capsys.readouterr()
+    waited = []
+
+    def wait(seconds: float) -> None:
+        waited.append(seconds)
+        (listed,) = tenants.list_tenants(db)[0]
+        assert listed.disabled_at is not None
+
+    db = Database(f"sqlite:///{environment}/p.db")
+    monkeypatch.setenv("PALIMPSEST_TOKEN", "t" * 40)
+    monkeypatch.setattr("services.admin.tenants.time.sleep", wait)
+    assert admin.main(["tenants", "delete", "acme", "--yes"]) == 0
+    assert len(waited) == 1
+    assert waited[0] > CACHE_S
+    assert tenants.list_tenants(db)[0] == []
+    db.close()
+
+
+def test_a_backup_that_failed_is_in_the_log_as_failed(environment, capsys):
+    admin.main(["migrate"])
+    assert admin.main(["backup", str(environment / "no folder" / "copy.db")]) == 1
+    db = Database(f"sqlite:///{environment}/p.db")
+    backup, *_ = access_log.list_entries(db).items
+    assert (backup.action, backup.status) == ("backup", 1)
+    db.close()
+
+
+def test_an_act_that_is_interrupted_is_in_it_too(environment, monkeypatch):
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    admin.main(["migrate"])
+    monkeypatch.setattr(Database, "copy_to", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        admin.main(["backup", str(environment / "copy.db")])
+    db = Database(f"sqlite:///{environment}/p.db")
+    assert access_log.list_entries(db).items[0].status == 1
+    db.close()

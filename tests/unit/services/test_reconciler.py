@@ -10,9 +10,9 @@ from typing import NoReturn
 
 import pytest
 import structlog
-from sqlalchemy import update
+from sqlalchemy import insert, select, update
 
-from services.reconciler import count_and_report, count_missing_wakeups, reconcile_once
+from services.reconciler import QueueDepth, count_missing_wakeups, reconcile_once, run_round
 from shared.config import Settings
 from shared.errors import TransientError
 from shared.jobs import worker_registry
@@ -20,9 +20,11 @@ from shared.jobs.database import Database
 from shared.jobs.monitoring import read_store_figures
 from shared.jobs.queue import InMemoryWakeup
 from shared.jobs.reconcile import ExpiryGuard, expire_leases
-from shared.jobs.tables import jobs
+from shared.jobs.retention import DAY_S
+from shared.jobs.tables import erasures, events, jobs
 from tests.support.job_store import ALICE, STAGE, JobStore, make_planned_job
 from tests.support.migrated import open_in_memory, open_migrated
+from tests.support.retention import Shelf
 from tests.support.waiting import TIMEOUT_S
 
 
@@ -195,9 +197,71 @@ def test_a_line_about_a_lost_attempt_names_its_job_and_audit(store: JobStore) ->
     }
 
 
+class Round:
+    """Rounds of a reconciler, and what it has to do besides jobs."""
+
+    def __init__(self, store: JobStore) -> None:
+        self.shelf = Shelf(store)
+        self.depth: QueueDepth = lambda stage: 0
+
+    def run(self) -> list[str]:
+        """What it logs, but for what it has removed."""
+        with structlog.testing.capture_logs() as lines:
+            run_round(
+                self.shelf.db, self.shelf.artifacts, InMemoryWakeup(), self.depth, Settings(),
+                ExpiryGuard(45, 5), self.shelf.collector,
+            )  # fmt: skip
+        return [f"{one['event']}: {one['error']}" for one in lines if "error" in one]
+
+    def add_work(self) -> None:
+        """A job whose events have expired, and a deletion that has left traces."""
+        job, _ = self.shelf.submit("a")
+        self.shelf.run()
+        self.shelf.jobs.submit(make_planned_job("next"))
+        worker_registry.register_worker(
+            self.shelf.db, "w", host="h", pid=1, stages=(STAGE,), device="cpu", threads=1,
+            versions={}, catalog="c",
+        )  # fmt: skip
+        with self.shelf.db.write() as connection:
+            ended = update(jobs).where(jobs.c.id == job)
+            connection.execute(ended.values(finished_at=self.shelf.db.now - 31 * DAY_S))
+            connection.execute(insert(erasures).values(id="era_1", created_at=1.0))
+
+    def is_done(self) -> tuple[bool, bool]:
+        """Whether events have expired, and whether the traces of the deletion are gone."""
+        with self.shelf.db.read() as connection:
+            left = connection.execute(select(erasures.c.id)).all()
+            kept = connection.execute(select(events.c.seq).where(events.c.seq == 2)).all()
+        return not kept, not left
+
+
+def test_expiry_and_deletions_go_on_while_the_broker_is_away(store: JobStore) -> None:
+    def refuse(stage: str) -> NoReturn:
+        raise ConnectionError("refused")
+
+    rounds = Round(store)
+    rounds.add_work()
+    rounds.depth = refuse
+    assert rounds.run() == ["wake-ups were not sent; retrying: ConnectionError: refused"]
+    assert rounds.is_done() == (True, True)
+
+
+def test_a_fault_of_the_collector_is_called_so_and_holds_up_nothing(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: object) -> NoReturn:
+        raise ZeroDivisionError
+
+    rounds = Round(store)
+    rounds.add_work()
+    monkeypatch.setattr("shared.jobs.expiry.expire_answers", fail)
+    assert rounds.run() == ["what has expired was not removed; retrying: ZeroDivisionError"]
+    assert rounds.is_done() == (False, True)
+
+
 def test_a_round_counts_what_has_ended_and_is_seen(store: JobStore) -> None:
     store.run_job("a")
-    count_and_report(store.db)
+    assert Round(store).run() == []
     figures = read_store_figures(store.db)
     assert 0 <= figures.service_ages_s["reconciler"] < 60
     assert figures.totals["jobs_finished"] == {(STAGE, "succeeded"): 1}
@@ -212,8 +276,6 @@ def test_what_cannot_be_counted_holds_up_nothing(
 
     store.run_job("a")
     monkeypatch.setattr("services.reconciler.process_outbox", fail)
-    with structlog.testing.capture_logs() as lines:
-        count_and_report(store.db)
-    assert [line["error"] for line in lines] == ["ZeroDivisionError"]
+    assert Round(store).run() == ["what has ended was not counted; retrying: ZeroDivisionError"]
     figures = read_store_figures(store.db)
     assert (figures.outbox_size, "reconciler" in figures.service_ages_s) == (1, True)

@@ -245,3 +245,21 @@ def test_another_cpu_is_another_condition(bench: Bench) -> None:
         keys.append(bench.run("pretrain", dataset=DATA, model=MODEL).cache_key)
     assert len(set(keys)) == 2
     assert bench.jobs["pretrain"].reused_from is not None
+
+
+def test_what_a_deletion_took_of_an_ending_job_is_stored_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same bytes were there before, of another job that was deleted since."""
+    store_outputs = Runner._store_outputs
+
+    def deleting(self: Runner, *arguments: Any) -> Any:
+        artifacts = store_outputs(self, *arguments)
+        for artifact in artifacts:
+            self.artifacts.delete(artifact.sha256)
+        return artifacts
+
+    monkeypatch.setattr(Runner, "_store_outputs", deleting)
+    write_data(bench.root, 0)
+    job = bench.run("pretrain", dataset=DATA, model=MODEL)
+    assert all(bench.runner.artifacts.is_intact(a.sha256, a.size) for a in job.artifacts)

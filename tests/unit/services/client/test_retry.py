@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import httpx
 import pytest
 from tenacity import AsyncRetrying, Retrying
 
-from services.client import calls, errors
+from services.client import calls, errors, retry
 from services.client.retry import RetryPolicy, may_send_again, network_errors
 
 ONCE = calls.change_job("job_1", "retry")
@@ -91,6 +92,33 @@ def test_a_busy_gateway_is_given_the_time_it_asks_for():
     attempts = Attempts(busy(503, 3), busy(503, 3000), busy(502), busy(504))
     assert attempts.retry(REPEATABLE) == "answer"
     assert attempts.pauses_s == pytest.approx([3, 5, 0.8, 1.6])
+
+
+def test_a_quota_is_given_the_time_it_asks_for_however_short_the_policy():
+    attempts = Attempts(busy(429, 42), busy(429, 60))
+    assert attempts.retry(ONCE, retry_for_s=0.001) == "answer"
+    assert attempts.pauses_s == [42, 60]
+
+
+@pytest.mark.parametrize(("retry_for_s", "retry_after_s"), [(0, 42), (60, 61), (60, 0)])
+def test_a_quota_is_not_waited_for(retry_for_s, retry_after_s):
+    """By who does not wait, if it takes longer than a minute, and if time does not help."""
+    attempts = Attempts(busy(429, retry_after_s))
+    with pytest.raises(errors.ApiError):
+        attempts.retry(REPEATABLE, retry_for_s)
+    assert attempts.pauses_s == []
+
+
+def test_a_quota_is_not_waited_for_for_ever(monkeypatch):
+    monkeypatch.setattr(retry, "MAX_QUOTA_PAUSE_S", 0.02)
+
+    def refuse() -> None:
+        raise busy(429, 0.02)
+
+    began = time.monotonic()
+    with pytest.raises(errors.ApiError):
+        Retrying(**RetryPolicy(0.001).build_options(REPEATABLE))(refuse)
+    assert time.monotonic() - began < 10
 
 
 def test_only_what_may_pass_is_tried_again():

@@ -77,6 +77,9 @@ def test_a_list_that_is_wrong_is_refused(text: str) -> None:
         ("https://bücher.example/", "ASCII"),
         ("https://a..example/", "neither"),
         ("https://-a.example/", "neither"),
+        ("https://" + "a" * 64 + ".example/", "neither"),
+        ("https://" + "a" * 250 + "-/", "neither"),  # took an exponential time once
+        ("https://" + ".".join("a" * 120) + "-/", "neither"),
         ("https://a.example/" + "x" * 2000, "more than 2000"),
     ],
 )
@@ -84,6 +87,11 @@ def test_a_url_that_may_not_be_told_is_refused(url: str, message: str) -> None:
     with pytest.raises(InvalidRequest, match=message) as caught:
         parse_webhook_url(url)
     assert caught.value.field == "url"
+
+
+@pytest.mark.parametrize("host", ["a", "a.b.example.", "_dmarc.a-b.example", "a" * 63 + ".example"])
+def test_a_name_may_have_every_form_that_names_have(host: str) -> None:
+    assert parse_webhook_url(f"https://{host}/").host == host
 
 
 def test_a_url_is_taken_apart() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from services.webhooks.address import parse_networks
-from services.webhooks.request import DeliveryError, MessageSender
+from services.webhooks.request import NO_ADDRESS, DeliveryError, MessageSender
 from services.webhooks.signature import sign_message
 from shared.jobs.webhooks import DueDelivery
 from tests.support.webhook_receiver import NAME, Receiver, answer_with, run_receiver
@@ -181,6 +181,20 @@ def test_a_name_that_leads_inside_is_not_connected_to(tmp_path: Path, addresses:
         with pytest.raises(DeliveryError, match="address that is not public"):
             sender.send(due)
         assert receiver.connections == 0
+
+
+def test_a_name_that_leads_inside_looks_like_one_that_is_not_there(tmp_path: Path) -> None:
+    def find_nothing(*_: Any) -> list[str]:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    outcomes = set()
+    with run_receiver(tmp_path, OK) as receiver:
+        for look_up in (find_nothing, lambda *_: [], lambda *_: ["10.0.0.1"]):
+            sender = _make_sender(receiver, allowed=(), look_up=look_up)
+            with pytest.raises(DeliveryError) as caught:
+                sender.send(_make_due("https://db.internal/"))
+            outcomes.add(str(caught.value))
+    assert outcomes == {NO_ADDRESS}
 
 
 def test_the_address_that_was_checked_is_connected_to_whatever_the_name_says_next(

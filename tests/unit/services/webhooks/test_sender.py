@@ -110,6 +110,27 @@ def test_a_tenant_with_slow_receivers_leaves_room_for_others(
     time.sleep(0.1)
 
 
+def test_a_webhook_is_sent_to_again_after_a_thread_that_could_not_start(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook, _ = webhooks.add_webhook(store.db, ALICE, "https://a.example/", EVENTS)
+    webhooks.add_test_delivery(store.db, ALICE, hook.id)
+    receivers = _Receivers()
+    loop = WebhookSender(store.db, receivers)
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError):
+            loop.send_due()
+    with store.db.write() as connection:  # its lease is over
+        connection.execute(webhooks.webhook_deliveries.update().values(next_at=1.0))
+    assert loop.send_due() == 1
+    wait_for(lambda: _list_states(store, ALICE, hook.id) == ["delivered"])
+
+
 def test_a_defect_in_one_attempt_ends_nothing_else(store: JobStore) -> None:
     hook, _ = webhooks.add_webhook(store.db, ALICE, "https://a.example/", EVENTS)
     webhooks.add_test_delivery(store.db, ALICE, hook.id)

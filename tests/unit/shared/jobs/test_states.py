@@ -11,7 +11,7 @@ def test_the_table_of_moves_is_this() -> None:
     assert {f"{a} -> {b}" for a, b in TRANSITIONS} == {
         "waiting -> queued", "waiting -> cancelled", "waiting -> failed",
         "queued -> paused", "queued -> cancelled", "queued -> running",
-        "paused -> queued", "paused -> cancelled",
+        "paused -> queued", "paused -> cancelled", "paused -> waiting",
         "running -> succeeded", "running -> failed", "running -> cancelled", "running -> queued",
         "failed -> queued", "failed -> waiting", "cancelled -> queued", "cancelled -> waiting",
         "succeeded -> queued", "succeeded -> waiting", "queued -> waiting", "running -> waiting",

@@ -1,7 +1,8 @@
-"""Figures that are made at intervals, however many ask for them: old ones rather than a wait."""
+"""Figures that take long to read, kept for those who ask often: old ones rather than a wait."""
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -34,26 +35,34 @@ class SnapshotCache(Generic[T]):
     """Reads at most once at a time, in a thread of its own. Safe for many threads.
 
     Args:
+        name: what is read, as logs and messages say it.
         read: makes the figures; raises TransientError where it cannot.
         interval_s: how old figures may be before new ones are made.
+        max_age_s: how old figures may be at all.
         wait_s: how long a caller waits for new ones; then it gets the old ones.
         first_wait_s: the same while there are no old ones.
-        max_share: of a thread's time, at most, for reading.
+        cheap_s: figures that took less are made again for every caller, who waits for them.
+        max_share: of a thread's time, at most, for reading what is not cheap.
     """
 
     def __init__(
         self,
+        name: str,
         read: Callable[[], T],
         interval_s: float,
         *,
+        max_age_s: float = math.inf,
         wait_s: float = 1.0,
         first_wait_s: float = 10.0,
+        cheap_s: float = 0.0,
         max_share: float = 0.1,
     ) -> None:
-        self._read, self._interval_s, self._max_share = read, interval_s, max_share
-        self._wait_s, self._first_wait_s = wait_s, first_wait_s
+        self._name, self._read = name, read
+        self._interval_s, self._max_age_s, self._max_share = interval_s, max_age_s, max_share
+        self._wait_s, self._first_wait_s, self._cheap_s = wait_s, first_wait_s, cheap_s
         self._lock = threading.Lock()
         self._latest: Snapshot[T] | None = None
+        self._error: PalimpsestError | None = None  # of the last reading
         self._refreshing: threading.Event | None = None
 
     def find_current(self, wait_s: float | None = None) -> Snapshot[T] | None:
@@ -63,7 +72,7 @@ class SnapshotCache(Generic[T]):
             wait_s: how long to wait for new ones, instead of what the cache was made with.
         """
         with self._lock:
-            latest = self._latest
+            latest = self._find_usable()
             if latest is not None and latest.age_s <= self._get_interval(latest):
                 return latest
             if self._refreshing is None:
@@ -73,34 +82,48 @@ class SnapshotCache(Generic[T]):
                 ).start()
             refreshing = self._refreshing
         if wait_s is None:
-            wait_s = self._first_wait_s if latest is None else self._wait_s
+            is_awaited = latest is None or latest.took_s < self._cheap_s
+            wait_s = self._first_wait_s if is_awaited else self._wait_s
         refreshing.wait(wait_s)
-        return self._latest
+        return self._find_usable()
 
     def get_current(self) -> Snapshot[T]:
         """The same.
 
         Raises:
             TransientError: there are none, and none were made in time.
+            PalimpsestError: there are none, for another reason.
         """
         snapshot = self.find_current()
         if snapshot is None:
-            raise TransientError("the metrics could not be read in time; see the gateway log")
+            raise self._error or TransientError(
+                f"{self._name} could not be read in time; see the gateway log"
+            )
         return snapshot
 
+    def _find_usable(self) -> Snapshot[T] | None:
+        latest = self._latest
+        return latest if latest is not None and latest.age_s <= self._max_age_s else None
+
     def _get_interval(self, latest: Snapshot[T]) -> float:
+        if latest.took_s < self._cheap_s:
+            return 0.0
         return max(self._interval_s, latest.took_s / self._max_share)
 
     def _refresh(self, done: threading.Event) -> None:
         started_at = time.monotonic()
+        error: PalimpsestError | None = None
         try:
             value = self._read()
             self._latest = Snapshot(value, started_at, time.monotonic() - started_at)
-        except PalimpsestError as error:
-            log.warning("the figures of /metrics could not be read", error=str(error))
-        except Exception as error:
-            log.exception("the figures of /metrics could not be read", error=type(error).__name__)
+        except PalimpsestError as failure:
+            error = failure
+            log.warning("figures could not be read", figures=self._name, error=str(error))
+        except Exception as defect:
+            log.exception(
+                "figures could not be read", figures=self._name, error=type(defect).__name__
+            )
         finally:
             with self._lock:
-                self._refreshing = None
+                self._refreshing, self._error = None, error
             done.set()
