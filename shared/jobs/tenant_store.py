@@ -129,6 +129,7 @@ class TenantStore:
     list_uploads = _bind(uploads.list_uploads)
     get_upload = _bind(uploads.get_upload)
     delete_upload = _bind(uploads.delete_upload)
+    list_upload_uses = _bind(uploads.list_upload_uses)
     plan_erasure = _bind(erasure.plan_erasure)
     erase = _bind(erasure.erase)
 
@@ -138,6 +139,7 @@ class TenantStore:
     list_declarations = _bind(declarations.list_declarations)
     change_declaration_labels = _bind(declarations.change_labels)
     delete_declarations = _bind(declarations.delete_declarations)
+    plan_declaration_erasure = _bind(declarations.plan_declaration_erasure)
     erase_declarations = _bind(declarations.erase_declarations)
 
     add_webhook = _bind_new(webhooks.add_webhook)

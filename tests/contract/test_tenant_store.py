@@ -112,6 +112,7 @@ QUESTIONS: dict[str, Callable[[World], Any]] = {
     "list_uploads": lambda w: w.bob.list_uploads().items,
     "get_upload": lambda w: w.bob.get_upload(DIGEST),
     "delete_upload": lambda w: w.bob.delete_upload(w.folder, DIGEST),
+    "list_upload_uses": lambda w: w.bob.list_upload_uses([DIGEST])[DIGEST],
     "plan_erasure": lambda w: w.bob.plan_erasure([DIGEST]),
     "erase": lambda w: w.bob.erase(w.folder, [DIGEST]),
     "find_equal_declaration": lambda w: w.bob.find_equal_declaration(*w.declared),
@@ -126,6 +127,7 @@ QUESTIONS: dict[str, Callable[[World], Any]] = {
     "delete_declarations": lambda w: w.bob.delete_declarations(
         Kind.MODEL, "mine", None, lifetime_s=1
     ),
+    "plan_declaration_erasure": lambda w: w.bob.plan_declaration_erasure(Kind.MODEL, "mine"),
     "erase_declarations": lambda w: w.bob.erase_declarations(
         w.folder, Kind.MODEL, "mine", None, lifetime_s=1
     ),

@@ -12,6 +12,7 @@ from typing import Any
 from flask import Blueprint, Response, g, request
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from services.gateway.clock import read_request_time
 from services.gateway.console import words
 from services.gateway.console.form_tokens import FIELD, make_form_token
 from services.gateway.schemas import make_preview_url
@@ -34,9 +35,13 @@ NAV = (
     ("/models", "Models", READ),
     ("/datasets", "Data sets", READ),
     ("/artifacts", "Files", READ),
+    ("/workers", "Workers", READ),
+    ("/webhooks", "Webhooks", READ),
     ("/keys", "Keys", ADMIN),
     ("/openapi/", "API", READ),
 )
+# Endpoints of flask-openapi whose pages are ours (`api_reference.py`).
+API_PAGES = frozenset({"openapi.openapi", "swagger.swagger", "scalar.scalar"})
 THEME_COOKIE = "palimpsest_theme"
 THEMES = ("light", "dark")
 POLICY = (
@@ -52,7 +57,7 @@ def make_pages(name: str) -> Blueprint:
 
 def is_page(endpoint: str | None) -> bool:
     """Whether an endpoint is one of a page, not of the API."""
-    return endpoint is not None and endpoint.startswith("console_")
+    return endpoint is not None and (endpoint.startswith("console_") or endpoint in API_PAGES)
 
 
 def render_page(template: str, status: int = 200, **context: Any) -> Response:
@@ -72,6 +77,7 @@ def render_page(template: str, status: int = 200, **context: Any) -> Response:
             theme=theme if theme in THEMES else None,
             path=request.path,
             version=VERSION,
+            now=read_request_time,
             **context,
         )
     )
