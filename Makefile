@@ -7,7 +7,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # Set in some containers; then each of the hundreds of processes of a test run compiles all sources again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help check sync-client test test-fast test-audits test-long selftest paper serve demo worker doctor bench chaos lock clean
+.PHONY: help check docs sync-client test test-fast test-audits test-long selftest paper serve demo worker doctor bench chaos lock clean
 
 help:  ## list these targets
 	@grep -E '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -22,6 +22,10 @@ check: .venv  ## check style, types, import contracts and generated files
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m tests.support.sync_client --check
+
+docs: .venv  ## build the documentation site in site/
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "open site/index.html"
 
 sync-client: .venv  ## write services/client/sync_client.py, which is generated from async_client.py
 	$(BIN)/python -m tests.support.sync_client
@@ -74,4 +78,4 @@ lock: .venv  ## lock the requirements of pyproject.toml (ARGS=-U upgrades all of
 	$(COMPILE) --extra worker --extra otel -c requirements/all.lock -o requirements/worker.lock
 
 clean:  ## remove the environment, all state of make serve, and caches
-	rm -rf .venv .palimpsest *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .palimpsest site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -15,6 +15,8 @@ RUN useradd --system --uid 10001 --user-group --home-dir /tmp --no-create-home p
 
 COPY services services
 COPY shared shared
+# The console offers them to begin with.
+COPY examples/*.yaml examples/
 # The root file system is read-only at run time: compile now.
 RUN python -m compileall -q services shared
 

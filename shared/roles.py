@@ -25,6 +25,7 @@ class ArtifactFormat(StrEnum):
     TENSORS = "tensors"  # safetensors, with a JSON object as metadata
     JSON = "json"
     HTML = "html"
+    ZIP = "zip"
 
 
 class Role(StrEnum):
@@ -298,6 +299,12 @@ class Role(StrEnum):
         ArtifactFormat.HTML,
         Visibility.AUDITOR,
         "the audit's report, for people",
+    )
+    REPORT_PICTURES = (
+        "REPORT_PICTURES",
+        ArtifactFormat.ZIP,
+        Visibility.AUDITOR,
+        "the pictures of the report, as PNGs with an index of the rows that they belong to",
     )
     SELF_TEST = (
         "SELF_TEST",

@@ -6,7 +6,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("throughput", "scale", "audit", "attacks", "metrics")
+NAMES = ("throughput", "scale", "audit", "attacks", "metrics", "console")
 
 if __name__ == "__main__":
     selected = sys.argv[1:2] or NAMES

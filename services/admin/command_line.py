@@ -23,13 +23,18 @@ from shared.errors import InvalidRequest, PalimpsestError
 COMMANDS = (migrate, backup, doctor, tenants, keys, log, signing_key, orphans, database_roles)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Returns 0 if all is well, 1 if something failed, 2 for usage errors or invalid settings."""
+def make_parser() -> argparse.ArgumentParser:
+    """The commands and their options."""
     parser = argparse.ArgumentParser(prog="palimpsest-admin", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add_parser(commands)
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns 0 if all is well, 1 if something failed, 2 for usage errors or invalid settings."""
+    options = make_parser().parse_args(arguments)
     try:
         return int(options.run(options))
     except InvalidRequest as error:

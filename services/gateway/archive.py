@@ -44,6 +44,7 @@ _EXTENSIONS = {
     "application/vnd.safetensors": ".safetensors",
     "text/plain": ".txt",
     "text/csv": ".csv",
+    "application/zip": ".zip",
 }
 _COMPRESSED_EXTENSIONS = frozenset({".json", ".html", ".txt", ".csv"})
 

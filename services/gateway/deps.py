@@ -14,6 +14,7 @@ from services.gateway.monitoring.monitor import Monitor
 from services.gateway.planning_limiter import READERS, PlanningLimiter
 from services.gateway.queue_counts import QueueCountsCaches
 from services.gateway.quota_cache import QuotaCache
+from services.gateway.report_cache import ReportCache
 from services.gateway.stream_slots import StreamSlots
 from services.gateway.uploads import UploadLimiter
 from services.signing import SigningKey
@@ -66,6 +67,7 @@ class Gateway:
     queue_counts: QueueCountsCaches
     upload_limiter: UploadLimiter
     monitor: Monitor
+    report_cache: ReportCache = field(default_factory=ReportCache)
     planning_limiter: PlanningLimiter = field(default_factory=lambda: PlanningLimiter("planning"))
     reading_limiter: PlanningLimiter = field(
         default_factory=lambda: PlanningLimiter("reading data files for", READERS)

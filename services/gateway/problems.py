@@ -57,6 +57,11 @@ def document_errors(*statuses: int) -> dict[Any, Any]:
     return {str(s): _document_error(HTTPStatus(s)) for s in sorted({401, 403, 429, 503, *statuses})}
 
 
+def get_problem_type(status: int) -> str:
+    """What programs tell errors apart by."""
+    return f"urn:palimpsest:problem:{HTTPStatus(status).phrase.lower().replace(' ', '-')}"
+
+
 def make_problem(
     status: int,
     detail: str,
@@ -67,7 +72,7 @@ def make_problem(
     """The response for one error."""
     title = HTTPStatus(status).phrase
     body: dict[str, Any] = {
-        "type": f"urn:palimpsest:problem:{title.lower().replace(' ', '-')}",
+        "type": get_problem_type(status),
         "title": title,
         "status": status,
         "detail": _truncate(detail),

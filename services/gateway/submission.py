@@ -37,6 +37,9 @@ from shared.tracing import Attributes, record_span
 JOB_ID = re.compile(r"job_[0-9a-f]{20}")
 AUDIT_ID = re.compile(r"aud_[0-9a-f]{20}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
+WEBHOOK_ID = re.compile(r"whk_[0-9a-f]{20}")
+WORKER_ID = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,128}")
+STAGE_NAME = re.compile(r"[\w.-]{1,40}")
 
 Name = Annotated[str, Field(min_length=1, max_length=64)]
 RoleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,39}$")]

@@ -18,7 +18,7 @@ from shared.artifacts import ArtifactStore
 from shared.errors import Conflict, NotFound
 from shared.jobs.access_log import hide_declarations
 from shared.jobs.database import Database
-from shared.jobs.erasure import Erasure, erase
+from shared.jobs.erasure import Erasure, ErasurePlan, erase, plan_erasure
 from shared.jobs.job_insert import generate_id
 from shared.jobs.labels import DECLARATION_LABELS
 from shared.jobs.locks import lock_name
@@ -333,14 +333,34 @@ def erase_declarations(
     """
     with db.read() as connection:
         rows = _find_versions(connection, tenant, kind, name, version)
-        own = {str(json.loads(row.spec).get("weights", "")) for row in rows}
-        digests = _list_uploads(connection, rows) if kind is Kind.DATASET else own
+        digests = _list_own_uploads(connection, kind, rows)
 
     def remove(connection: Connection) -> None:
         _remove_rows(db, connection, tenant, rows, lifetime_s)
         hide_declarations(connection, tenant, {row.name for row in rows})
 
     return erase(db, tenant, store, digests, also=remove)
+
+
+def plan_declaration_erasure(
+    db: Database, tenant: str, kind: Kind, name: str, version: int | None = None
+) -> ErasurePlan:
+    """What `erase_declarations` would remove, besides the declarations.
+
+    Raises:
+        NotFound: there is no such declaration, or its weights are no upload.
+    """
+    with db.read() as connection:
+        rows = _find_versions(connection, tenant, kind, name, version)
+        digests = _list_own_uploads(connection, kind, rows)
+    return plan_erasure(db, tenant, digests)
+
+
+def _list_own_uploads(connection: Connection, kind: Kind, rows: Sequence[Row[Any]]) -> set[str]:
+    """The uploads that go with these declarations. The test data of a model are another's."""
+    if kind is Kind.DATASET:
+        return _list_uploads(connection, rows)
+    return {str(json.loads(row.spec).get("weights", "")) for row in rows}
 
 
 def _find_versions(

@@ -105,19 +105,38 @@ def read_progress(db: Database, stages: Sequence[str]) -> dict[str, StageProgres
     progress = {}
     with db.read() as connection:
         totals = load_totals(connection, ("jobs_finished", "job_run_sum", "job_run_bucket"))
+        ages = _read_oldest_ages(db, connection, stages)
         for stage in stages:
-            queued = (jobs.c.stage == stage) & (jobs.c.state == "queued")
-            age_s = connection.execute(
-                select(db.now - func.min(jobs.c.queued_at)).where(queued)
-            ).scalar_one()
+            age_s = ages[stage]
             n_runs = _sum_stage(totals.get("job_run_bucket", {}), stage)
             run_s = _sum_stage(totals.get("job_run_sum", {}), stage)
             progress[stage] = StageProgress(
-                oldest_age_s=None if age_s is None else max(0.0, float(age_s)),
+                oldest_age_s=None if age_s is None else max(0.0, age_s),
                 finished=int(_sum_stage(totals.get("jobs_finished", {}), stage)),
                 mean_run_s=run_s / n_runs if n_runs else None,
             )
     return progress
+
+
+def _read_oldest_ages(
+    db: Database, connection: Connection, stages: Sequence[str]
+) -> dict[str, float | None]:
+    """By stage, for how many seconds its oldest queued job has been queued; None without one."""
+    if not stages:
+        return {}
+    # one look-up in the index for each: grouped by stage, it would walk along all queued jobs
+    oldest = [
+        select(func.min(jobs.c.queued_at))
+        .where(jobs.c.stage == stage, jobs.c.state == "queued")
+        .scalar_subquery()
+        .label(f"stage_{n}")
+        for n, stage in enumerate(stages)
+    ]
+    now, *times = connection.execute(select(db.now, *oldest)).one()
+    return {
+        stage: None if at is None else float(now) - at
+        for stage, at in zip(stages, times, strict=True)
+    }
 
 
 def read_tenant_progress(
@@ -144,7 +163,9 @@ def count_ended(db: Database, tenant: str | None, within_s: float) -> dict[str, 
     """How many jobs have ended in the last `within_s` seconds, by stage; of all tenants or one.
     Raises TransientError."""
     lately = jobs.c.finished_at >= db.now - within_s
-    query = select(jobs.c.stage, func.count()).where(lately).group_by(jobs.c.stage)
+    # grouped by an expression, or SQLite would walk along all jobs in the order of their stages
+    stage = func.coalesce(jobs.c.stage, "")
+    query = select(stage.label("stage_name"), func.count()).where(lately).group_by("stage_name")
     if tenant is not None:
         query = query.where(jobs.c.tenant == tenant)
     with db.read() as connection:

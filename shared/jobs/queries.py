@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,6 +20,7 @@ from shared.jobs.summaries import REPORT_STAGE, decode_summary, read_verdict
 from shared.jobs.tables import artifacts, audit_jobs, audits, events, job_artifacts, jobs
 
 MAX_AUDITS_COUNTED = 20  # audits whose jobs are counted in one statement
+MAX_ARTIFACTS_FOUND = 500  # in one statement
 MAX_JOBS_COUNTED = 50_000  # jobs after which a list that looks through audits ends its page
 
 
@@ -173,6 +174,22 @@ def get_artifact(db: Database, tenant: str, sha256: str) -> Artifact:
             _refuse_expired(connection, tenant, sha256)
             raise NotFound(f"there is no artifact {sha256}")
     return Artifact(row.role or "", row.sha256, row.size, row.media_type)
+
+
+def find_artifacts(db: Database, tenant: str, digests: Collection[str]) -> dict[str, Artifact]:
+    """Those of these artifacts that the tenant has, by sha256, in one query; without their roles.
+
+    Args:
+        digests: at most `MAX_ARTIFACTS_FOUND`.
+    """
+    if len(digests) > MAX_ARTIFACTS_FOUND:
+        raise ValueError(f"{len(digests)} artifacts are looked up at once")
+    query = select(artifacts).where(
+        build_ownership_filter(tenant, db.now), artifacts.c.sha256.in_(sorted(digests))
+    )
+    with db.read() as connection:
+        rows = connection.execute(query).all()
+    return {row.sha256: Artifact("", row.sha256, row.size, row.media_type) for row in rows}
 
 
 def _refuse_expired(connection: Connection, tenant: str, sha256: str) -> None:

@@ -26,7 +26,7 @@ PERSONAL_ROLES = (
 )
 # They hold copies of these pictures.
 PICTURE_ROLES = (Role.PICTURES,)
-PAGE_ROLES = (Role.REPORT_HTML,)
+PAGE_ROLES = (Role.REPORT_HTML, Role.REPORT_PICTURES)
 
 
 @dataclass(frozen=True)

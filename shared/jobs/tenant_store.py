@@ -97,6 +97,7 @@ class TenantStore:
     get_preview = _bind(previews.get_preview)
     list_previews = _bind(previews.list_previews)
     list_progress = _bind(progress_curve.list_progress)
+    find_artifacts = _bind(queries.find_artifacts)
     list_curves = _bind(progress_curve.list_curves)
     find_live_duplicates = _bind(queries.find_live_duplicates)
 
@@ -128,6 +129,7 @@ class TenantStore:
     list_uploads = _bind(uploads.list_uploads)
     get_upload = _bind(uploads.get_upload)
     delete_upload = _bind(uploads.delete_upload)
+    list_upload_uses = _bind(uploads.list_upload_uses)
     plan_erasure = _bind(erasure.plan_erasure)
     erase = _bind(erasure.erase)
 
@@ -137,6 +139,7 @@ class TenantStore:
     list_declarations = _bind(declarations.list_declarations)
     change_declaration_labels = _bind(declarations.change_labels)
     delete_declarations = _bind(declarations.delete_declarations)
+    plan_declaration_erasure = _bind(declarations.plan_declaration_erasure)
     erase_declarations = _bind(declarations.erase_declarations)
 
     add_webhook = _bind_new(webhooks.add_webhook)

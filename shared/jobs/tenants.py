@@ -17,6 +17,7 @@ from shared.jobs.outbox_reader import OTHER_TENANTS
 from shared.jobs.quotas import QUOTA_NAMES, Quotas
 from shared.jobs.tables import tenants
 
+MAX_NAME_CHARS = 64
 NAME_FORMAT = r"[a-z0-9][a-z0-9._-]{0,63}"
 MAX_QUOTA = 2**31 - 1  # of counts
 MAX_BYTES = 2**63 - 1
@@ -50,6 +51,11 @@ def check_tenant_name(name: str, field_name: str = "name") -> str:
             field_name,
         )
     return name
+
+
+def clean_name(text: str) -> str:
+    """What may be looked up as a tenant's name: cut, and without control characters."""
+    return "".join(char for char in text[:MAX_NAME_CHARS] if char.isprintable())
 
 
 def create_tenant(db: Database, name: str, quotas: Quotas | None = None) -> Tenant:

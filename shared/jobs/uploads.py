@@ -324,6 +324,37 @@ def find_declaration_with(connection: Connection, tenant: str, sha256: str) -> s
     return None if row is None else f"{KIND_NAMES[row.kind]} {row.name}@{row.version}"
 
 
+@dataclass(frozen=True)
+class DeclaredUse:
+    """A declaration that refers to an upload. `kind` is a key of `KIND_NAMES`."""
+
+    kind: str
+    name: str
+    version: int
+
+
+def list_upload_uses(
+    db: Database, tenant: str, digests: Iterable[str]
+) -> dict[str, list[DeclaredUse]]:
+    """By digest, the declarations of the tenant that refer to these uploads, in one query."""
+    uses: dict[str, list[DeclaredUse]] = {sha256: [] for sha256 in digests}
+    query = (
+        select(
+            declared_uploads.c.sha256,
+            declarations.c.kind,
+            declarations.c.name,
+            declarations.c.version,
+        )
+        .join(declarations, declared_uploads.c.declaration == declarations.c.id)
+        .where(declarations.c.tenant == tenant, declared_uploads.c.sha256.in_(sorted(uses)))
+        .order_by(declarations.c.kind, declarations.c.name, declarations.c.version)
+    )
+    with db.read() as connection:
+        for sha256, *use in connection.execute(query):
+            uses[sha256].append(DeclaredUse(*use))
+    return uses
+
+
 def keep_uploads(
     db: Database, connection: Connection, tenant: str, digests: Iterable[str], field: str
 ) -> None:

@@ -229,22 +229,18 @@ def unregister_worker(db: Database, worker: str) -> None:
 def list_workers(db: Database, tenant: str | None = None) -> list[Worker]:
     """Every worker seen within the hour, live ones first, with the job each one has; only jobs of
     that tenant, if one is given."""
-    has_job = (jobs.c.worker == workers.c.id) & (jobs.c.state == State.RUNNING)
-    if tenant is not None:
-        has_job &= jobs.c.tenant == tenant
     query = (
-        select(
-            workers,
-            jobs.c.id.label("job"),
-            is_live(db).label("live"),
-            drained_workers.c.drained_at,
-        )
-        .outerjoin(jobs, has_job)
+        select(workers, is_live(db).label("live"), drained_workers.c.drained_at)
         .outerjoin(drained_workers, drained_workers.c.id == workers.c.id)
         .order_by(workers.c.id)
     )
+    # not joined: for each worker that would walk along all running jobs
+    running = select(jobs.c.worker, jobs.c.id).where(jobs.c.state == State.RUNNING)
+    if tenant is not None:
+        running = running.where(jobs.c.tenant == tenant)
     with db.read() as connection:
-        records = [_build_worker(r) for r in connection.execute(query)]
+        job_of = {row.worker: row.id for row in connection.execute(running)}
+        records = [_build_worker(r, job_of.get(r.id)) for r in connection.execute(query)]
     return sorted(records, key=lambda w: not w.live)
 
 
@@ -256,10 +252,12 @@ def is_live(db: Database) -> ColumnElement[bool]:
 
 def count_live_by_stage(db: Database) -> dict[str, int]:
     """How many live workers serve each stage."""
+    serving = select(workers.c.stages).where(is_live(db), ~workers.c.drain)
     counts: dict[str, int] = {}
-    for worker in list_workers(db):
-        for stage in worker.stages if worker.live and not worker.drain else ():
-            counts[stage] = counts.get(stage, 0) + 1
+    with db.read() as connection:
+        for stages in connection.execute(serving).scalars():
+            for stage in json.loads(stages):
+                counts[stage] = counts.get(stage, 0) + 1
     return counts
 
 
@@ -280,7 +278,7 @@ def count_jobs_by_stage(db: Database, tenant: str | None = None) -> dict[str, di
     return counts
 
 
-def _build_worker(r: Row[Any]) -> Worker:
+def _build_worker(r: Row[Any], job: str | None) -> Worker:
     return Worker(
         id=r.id,
         host=r.host,
@@ -294,7 +292,7 @@ def _build_worker(r: Row[Any]) -> Worker:
         seen_at=r.seen_at,
         drain=r.drain,
         live=bool(r.live),
-        job=r.job,
+        job=job,
         drained_at=r.drained_at,
         memory_bytes=r.memory_bytes,
         device_memory_bytes=r.device_memory_bytes,

@@ -11,7 +11,7 @@ from shared.reporting.models import JSONObject, Kept
 from shared.uploaded_files import PREFIX
 
 STORE = "the artifact store of the service"
-PAGE = "report.html, in the service"
+PAGE = "report.html and the archive of its pictures, in the service"
 NO_LIMIT = "until the audit is deleted"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from shared.reporting.evaluations import method_key
 from shared.reporting.forgetting import OUTCOMES as FORGETTING_OUTCOMES
 from shared.reporting.forgetting import STATE_NAMES, find_way
 from shared.reporting.formatting import (
@@ -59,17 +60,35 @@ class ReleaseLine:
     cells: list[Cell | None]
 
 
-def build_overview(rows: Sequence[Row], names: Names) -> list[ReleaseLine]:
-    """One line per release, in the order of the audit."""
-    return [
-        _build_line(str(place), group, list_columns(rows), names)
+def build_overview(
+    rows: Sequence[Row], names: Names, shown: Sequence[Row] | None = None
+) -> list[ReleaseLine]:
+    """One line per release, in the order of the audit.
+
+    Args:
+        shown: the rows to show, all if None: releases keep their numbers, in the order of these.
+    """
+    groups = {
+        _get_release_key(group[0]): (str(place), group)
         for place, group in enumerate(group_by_release(rows), start=1)
-    ]
+    }
+    if shown is not None:
+        groups = {
+            (key := _get_release_key(group[0])): (groups[key][0], group)
+            for group in group_by_release(shown)
+        }
+    attacks = list_columns(rows if shown is None else shown)
+    return [build_release_line(mark, group, attacks, names) for mark, group in groups.values()]
 
 
-def _build_line(
+def _get_release_key(row: Row) -> tuple[tuple[str, str], tuple[str, str]]:
+    return method_key(row.unlearning), method_key(row.defense)
+
+
+def build_release_line(
     mark: str, group: list[Row], attacks: Sequence[Method], names: Names
 ) -> ReleaseLine:
+    """The line of one release, with a cell for each of the attacks."""
     way = find_way(group)
     return ReleaseLine(
         mark=mark,

@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,14 @@ from shared.reporting.deletions import MAX_LINES, build_deletion_tables
 from shared.reporting.drawing import ScoreAxis
 from shared.reporting.evaluations import method_key
 from shared.reporting.findings import NO_TRUTH_RULE, RULES
-from shared.reporting.formatting import Names, list_columns, matches_attack
+from shared.reporting.formatting import (
+    Names,
+    group_by_release,
+    list_columns,
+    matches_attack,
+)
 from shared.reporting.kinds import collect_baseline_names, get_metric_name, list_kinds
-from shared.reporting.models import Defense, Method, Missing, Report, Row
+from shared.reporting.models import Defense, Method, Missing, Outcome, Report, Row, Sweep
 from shared.reporting.moved_weights import draw_moved_weights
 from shared.reporting.overview import OUTCOMES, ReleaseLine, build_overview
 from shared.reporting.pictures import (
@@ -61,10 +67,70 @@ MAX_LEAD_PICTURES = 8  # below the verdict; all are further down
 MAX_POINTS = 40  # points on one chart beyond which only the first seed is drawn
 
 
+@dataclass(frozen=True)
+class Excerpt:
+    """Which rows and sweeps of a report to show; what the page says of the whole report stays.
+
+    rows: in the order in which to show them, each with its number in the report, from 1.
+    whole: whether these are all of them.
+    """
+
+    rows: Sequence[tuple[int, Row]]
+    sweeps: Sequence[Sweep]
+    whole: bool
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The body of a report as parts of another page.
+
+    opening: the verdict, its pictures, and what was not tested.
+    contents: links to the sections.
+    results: what was measured, of the rows of the excerpt.
+    background: threat models, standards, defenses, how to reproduce it, caveats.
+    """
+
+    facts: Sequence[tuple[str, str]]
+    opening: Markup
+    contents: Markup
+    results: Markup
+    background: Markup
+
+
 def render_page(
     report: Report, galleries: Sequence[Gallery], unscored: Sequence[UnscoredGallery] = ()
 ) -> str:
     """Render the page. Equal inputs give equal pages; everything from users is escaped."""
+    context = _build_context(report, galleries, unscored, choose_all(report))
+    style = "".join((TEMPLATES / name).read_text() for name in STYLES)
+    context |= {"style": Markup(style), "is_archived": True}  # noqa: S704 - our own files
+    return _load_environment().get_template("report.html").render(context)
+
+
+def render_parts(
+    report: Report,
+    galleries: Sequence[Gallery],
+    unscored: Sequence[UnscoredGallery],
+    excerpt: Excerpt,
+) -> Parts:
+    """The parts of the page, to be shown in another one. They need report.css."""
+    context = _build_context(report, galleries, unscored, excerpt) | {"is_archived": False}
+
+    def render(template: str) -> Markup:
+        html = _load_environment().get_template(template).render(context)
+        return Markup(html)  # noqa: S704 - our own templates, which escape
+
+    names = ("opening.html", "contents.html", "results.html", "background.html")
+    return Parts(context["facts"], *map(render, names))
+
+
+def choose_all(report: Report) -> Excerpt:
+    """The whole report."""
+    return Excerpt(list(enumerate(report.rows, start=1)), report.sweeps, whole=True)
+
+
+@cache
+def _load_environment() -> Environment:
     environment = Environment(
         autoescape=True,
         loader=FileSystemLoader(TEMPLATES),
@@ -73,14 +139,32 @@ def render_page(
         lstrip_blocks=True,
     )
     environment.filters.update(data=encode_data_url, name_of_metric=get_metric_name)
+    environment.globals.update(chip=_draw_chip)
+    return environment
+
+
+def _draw_chip(outcome: Outcome) -> Markup:
+    return Markup('<span class="chip {}">{}</span>').format(outcome, OUTCOMES[outcome])
+
+
+def _build_context(
+    report: Report,
+    galleries: Sequence[Gallery],
+    unscored: Sequence[UnscoredGallery],
+    excerpt: Excerpt,
+) -> dict[str, Any]:
+    """What the templates show."""
     names = Names(report.rows)
-    lines = build_overview(report.rows, names)
-    view = View(report, [(line.mark, row) for line in lines for row in line.rows], names, galleries)
-    context: dict[str, Any] = {
+    rows = [row for _, row in excerpt.rows]
+    with_rows = report if excerpt.whole else report.model_copy(update={"rows": rows})
+    lines = build_overview(report.rows, names, None if excerpt.whole else rows)
+    view = View(
+        with_rows, [(line.mark, row) for line in lines for row in line.rows], names, galleries
+    )
+    unlearned = forgetting.build_lines(rows, names)
+    return {
         "report": report,
-        "style": Markup("".join((TEMPLATES / name).read_text() for name in STYLES)),  # noqa: S704 - our own files
         "level": LEVEL_NAMES[report.verdict.level],
-        "outcomes": OUTCOMES,
         "facts": list_facts(report),
         "lead": choose_lead(report, galleries),
         "identity": list_identity(report),
@@ -90,28 +174,31 @@ def render_page(
         "short": collect_baseline_names(),
         "leak_of": leak_of,
         "lines": lines,
-        "missing": group_missing(report.missing),
-        "attacks": [names(attack) for attack in list_columns(report.rows)],
-        "tradeoffs": draw_tradeoffs(report.rows, lines, names),
+        "releases": lines if excerpt.whole else group_by_release(report.rows),
+        "no_cell": "missing" if excerpt.whole else "not shown",
+        "missing": group_missing(report.missing) if excerpt.whole else [],
+        "attacks": [names(attack) for attack in list_columns(rows)],
+        "table_rows": excerpt.rows,
+        "tradeoffs": draw_tradeoffs(rows, lines, names),
         "curves": [
             (
                 sweep,
                 settings_of(sweep),
                 [(attack, draw_curve(sweep, attack)) for attack in attacks_of(sweep)],
             )
-            for sweep in report.sweeps
+            for sweep in excerpt.sweeps
         ],
         "without_truth": without_truth(report.rows),
         "max_lead": MAX_LEAD_PICTURES,
-        "unscored": build_unscored(report.rows, unscored),
+        "unscored": build_unscored(rows, unscored),
         "moved": [draw_moved_weights(one) for one in report.moved_weights],
         "sections": [kind.build_section(view) for kind in list_kinds()],
         "threats": describe_threat_models(report.rows, names),
         "never": describe_never_given(report.rows),
-        "defenses": list_defenses(report.rows),
+        "defenses": list_defenses(rows),
         "rules": (NO_TRUTH_RULE,) if without_truth(report.rows) else (*RULES, *forgetting.RULES),
-        "forgetting": (forgotten := forgetting.build_lines(report.rows, names)),
-        "forgetting_tests": forgetting.list_tests(forgotten),
+        "forgetting": unlearned,
+        "forgetting_tests": forgetting.list_tests(unlearned),
         "deletions": build_deletion_tables(lines, names),
         "max_deletions": MAX_LINES,
         "yaml": to_yaml(shorten_choices(report.provenance.audit)),
@@ -119,7 +206,6 @@ def render_page(
         "terms": [term for kind in list_kinds() for term in kind.terms],
         "with_baselines": {kind.metric for kind in list_kinds() if kind.lists_baselines},
     }
-    return environment.get_template("report.html").render(context)
 
 
 @dataclass(frozen=True)
@@ -138,7 +224,8 @@ def choose_lead(report: Report, galleries: Sequence[Gallery]) -> Lead | None:
     if not selected:
         return None
     place = report.verdict.row
-    described = None if place is None else get_row_key(report.rows[place - 1])[1:]
+    is_there = place is not None and place <= len(report.rows)
+    described = get_row_key(report.rows[place - 1])[1:] if place and is_there else None
 
     def rank(item: tuple[Row, Gallery]) -> tuple[bool, bool]:
         row, _ = item

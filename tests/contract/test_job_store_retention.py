@@ -35,7 +35,7 @@ from shared.jobs.metric_totals import load_totals
 from shared.jobs.outbox_reader import process_outbox
 from shared.jobs.previews import SIGNATURE, record_preview
 from shared.jobs.records import Input
-from shared.jobs.retention import DAY_S, Retention
+from shared.jobs.retention import DAY_S, PAGE_ROLES, Retention
 from shared.jobs.submit import IdempotencyKey
 from shared.jobs.tables import (
     audits,
@@ -175,14 +175,15 @@ def test_a_job_that_needs_an_expired_reconstruction_gets_it_anew(shelf: Shelf) -
     assert shelf.has_bytes(sha256)
 
 
-def test_a_page_expires_if_it_shows_pictures(shelf: Shelf) -> None:
+@pytest.mark.parametrize("role", PAGE_ROLES)
+def test_a_page_expires_if_it_shows_pictures(shelf: Shelf, role: str) -> None:
     with_pictures, without, _ = [], [], shelf.submit("a", "b")
     shelf.run("PICTURES")
     with shelf.db.write() as connection:
         connection.execute(update(job_inputs).values(parent_role="PICTURES"))
-    with_pictures.append(shelf.run("REPORT_HTML"))
+    with_pictures.append(shelf.run(role))
     shelf.submit("c")
-    without.append(shelf.run("REPORT_HTML"))
+    without.append(shelf.run(role))
     shelf.collect_on(31)
     assert not any(shelf.has_bytes(one) for one in with_pictures)
     assert all(shelf.has_bytes(one) for one in without)

@@ -79,6 +79,7 @@ QUESTIONS: dict[str, Callable[[World], Any]] = {
     "read_audit_failures": lambda w: w.bob.read_audit_failures(w.audit, 10).causes,
     "find_methods_behind": lambda w: w.bob.find_methods_behind([w.job])[w.job],
     "get_artifact": lambda w: w.bob.get_artifact(w.artifact),
+    "find_artifacts": lambda w: w.bob.find_artifacts([w.artifact]),
     "find_live_duplicates": lambda w: w.bob.find_live_duplicates([PLANNED.request_key]),
     "find_inputs": lambda w: w.bob.find_inputs(w.job, Catalog([]), "train", ["OUT"]),
     "data_behind": lambda w: w.bob.data_behind(w.artifact, lambda files: {}, "inputs.IN"),
@@ -111,6 +112,7 @@ QUESTIONS: dict[str, Callable[[World], Any]] = {
     "list_uploads": lambda w: w.bob.list_uploads().items,
     "get_upload": lambda w: w.bob.get_upload(DIGEST),
     "delete_upload": lambda w: w.bob.delete_upload(w.folder, DIGEST),
+    "list_upload_uses": lambda w: w.bob.list_upload_uses([DIGEST])[DIGEST],
     "plan_erasure": lambda w: w.bob.plan_erasure([DIGEST]),
     "erase": lambda w: w.bob.erase(w.folder, [DIGEST]),
     "find_equal_declaration": lambda w: w.bob.find_equal_declaration(*w.declared),
@@ -125,6 +127,7 @@ QUESTIONS: dict[str, Callable[[World], Any]] = {
     "delete_declarations": lambda w: w.bob.delete_declarations(
         Kind.MODEL, "mine", None, lifetime_s=1
     ),
+    "plan_declaration_erasure": lambda w: w.bob.plan_declaration_erasure(Kind.MODEL, "mine"),
     "erase_declarations": lambda w: w.bob.erase_declarations(
         w.folder, Kind.MODEL, "mine", None, lifetime_s=1
     ),

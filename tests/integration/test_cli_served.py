@@ -13,6 +13,7 @@ import pytest
 
 from services.cli.commands import submit
 from tests.support.cli import Runner, make_runner
+from tests.support.doc_blocks import list_blocks, split_commands
 from tests.support.source_tree import ROOT
 from tests.support.system import System
 
@@ -100,6 +101,23 @@ def test_the_page_about_the_python_client_runs_from_top_to_bottom(run, tmp_path,
     assert {"report.json", "report.html"} < {
         path.name for path in (tmp_path / "first-audit").iterdir()
     }
+
+
+@pytest.mark.parametrize("page", ["docs/getting-started.md", "docs/scaling.md"])
+def test_commands_of_a_first_hour_run(run, tmp_path, page):
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    commands = [
+        words[1:]
+        for block in list_blocks("sh")
+        if block.path == page
+        for words in split_commands(block.text)
+        # tests/integration/test_serve.py runs the audit itself
+        if words[0] == "palimpsest" and "--report" not in words
+    ]
+    assert len(commands) >= 2
+    for words in commands:
+        done = run(*words)
+        assert (done.returncode, done.stdout != "") == (0, True), done.stderr
 
 
 def test_the_verbs_are_stages_that_there_are(run):

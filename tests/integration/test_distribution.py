@@ -64,6 +64,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = copy_tree(tmp_path_factory.mktemp("source"))
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
+    shutil.copytree(ROOT / "examples", source / "examples")
     made = source / "made"
     options = ("--no-deps", "--no-index", "--no-build-isolation", "--quiet", "--wheel-dir", made)
     require(run(sys.executable, "-m", "pip", "wheel", *options, source, cwd=source))
@@ -101,6 +102,14 @@ def test_the_wheel_has_the_client_with_its_types(wheel: Path) -> None:
     assert {name.partition("/")[0] for name in names if "dist-info" not in name} == {
         "palimpsest", "services", "workers", "shared", "deploy"
     }  # fmt: skip
+
+
+def test_the_gateway_brings_the_examples(wheel: Path) -> None:
+    folder = "services/gateway/console/examples/"
+    names = {
+        name.removeprefix(folder) for name in zipfile.ZipFile(wheel).namelist() if folder in name
+    }
+    assert names == {path.name for path in (ROOT / "examples").glob("*.yaml")}
 
 
 def test_the_command_runs(installed: Path, tmp_path: Path) -> None:

@@ -119,7 +119,8 @@ class TestBrowser:
             assert "script-src 'self'" in shown.headers["Content-Security-Policy"]
             for outside in ('src="http', 'href="http', "cdn."):
                 assert outside not in shown.get_data(as_text=True)
-            for asset in re.findall(r'(?:src|href)="([^"#]+)"', shown.get_data(as_text=True)):
+            loaded = r'<(?:script|link)[^>]* (?:src|href)="([^"#]+)"'
+            for asset in re.findall(loaded, shown.get_data(as_text=True)):
                 if not asset.strip().startswith("data:"):
                     assert client.get(urljoin(page, asset)).status_code == 200, asset
         spec = client.get("/openapi/openapi.json").get_json()

@@ -129,12 +129,17 @@ def test_a_pair_leaves_no_trace(
     request_ = submit.AuditRequest(f"of {original}", spec.model_dump(mode="json"))
     audit = submit.submit_jobs(db, ALICE, planned, audit=request_).audit
     derived = run_all(db, store, catalog)
-    assert {"RECONSTRUCTION", "REPORT", "REPORT_HTML", "EVALUATION"} <= derived.keys()
+    assert {"RECONSTRUCTION", "REPORT", "REPORT_HTML", "REPORT_PICTURES", "EVALUATION"} <= set(
+        derived
+    )
     traces = Traces([*files, *derived.values()])
     searched = [*find_database_files(db), tmp_path / "artifacts"]
     before = traces.find(*searched)
     assert any("digest" in one for one in traces.find(*find_database_files(db)))
-    for data in (*files, derived["RECONSTRUCTION"], derived["REPORT_HTML"]):
+    for data in (
+        *files,
+        *(derived[role] for role in ("RECONSTRUCTION", "REPORT_HTML", "REPORT_PICTURES")),
+    ):
         assert f"{compute_sha256(data)}: data" in before
     done = erasure.erase(db, ALICE, store, digests)
     assert (done.audits, done.artifacts) == (1, len(files) + len({*derived.values()}))

@@ -49,8 +49,8 @@ def run(script: str, folder: Path) -> str:
     return done.stdout
 
 
-def test_the_readme_s_curl_lines(api: httpx.Client, folder: Path) -> None:
-    run(block("README.md", "curl"), folder)
+def test_the_curl_lines_of_an_audit(api: httpx.Client, folder: Path) -> None:
+    run(block("docs/http.md", "curl"), folder)
     assert "Deleted" in (folder / "report.html").read_text()
     (audit,) = api.get("/v1/audits").json()["items"]
     assert audit["state"] == "succeeded"

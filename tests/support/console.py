@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from playwright.sync_api import Browser, Page, Response, sync_playwright
 
@@ -12,6 +13,7 @@ from tests.support.chromium import find_chromium
 from tests.support.gateway import TOKEN
 from tests.support.waiting import TIMEOUT_S
 
+AXE = Path(__file__).parent / "vendor/axe-core/axe.min.js"
 TIMEOUT_MS = TIMEOUT_S * 1000
 
 
@@ -69,3 +71,23 @@ def visit(browser: Browser, url: str, width: int = 1440, scheme: str = "light") 
     )
     yield Visit(context.new_page(), url)
     context.close()
+
+
+def check_accessibility(page: Page, *rules: str) -> list[str]:
+    """What axe-core finds on a page as it is shown, of serious or critical impact.
+
+    Args:
+        rules: only these; all of WCAG 2.2 AA and the good practices if left out.
+    """
+    if not page.evaluate("() => 'axe' in window"):
+        page.evaluate(AXE.read_text())  # not as a script of the page, which its policy would refuse
+    options = {"runOnly": {"type": "rule", "values": list(rules)}} if rules else {}
+    violations = page.evaluate(
+        "async (options) => (await axe.run(document, {...options, resultTypes: ['violations']})).violations",
+        options,
+    )
+    return [
+        f"{one['id']} at {', '.join(str(node['target']) for node in one['nodes'][:5])}: {one['help']}"
+        for one in violations
+        if one["impact"] in ("serious", "critical")
+    ]

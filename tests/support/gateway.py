@@ -192,6 +192,10 @@ class ManualWorker:
     def fail(self, claim: Claim, message: str = "it broke") -> None:
         attempts.fail_attempt(self.db, claim.job.id, claim.fence, Failure.ERROR, message)
 
+    def reject(self, claim: Claim, message: str) -> None:
+        """Fail a job because of what it was given."""
+        attempts.fail_attempt(self.db, claim.job.id, claim.fence, Failure.INVALID, message)
+
     def finish_all(self) -> int:
         """Finish whatever is queued, and what that releases; how many."""
         count = 0

@@ -26,8 +26,8 @@ CONDITIONS = {
     "machine": "x86_64",
     "threads": 1,
 }
-LEAK = {"psnr": (22.0, 19.0, 25.0), "gain": (9.0, 6.0, 12.0), "ranks": [1] * 8}
-NO_LEAK = {
+LEAK: JSONObject = {"psnr": (22.0, 19.0, 25.0), "gain": (9.0, 6.0, 12.0), "ranks": [1] * 8}
+NO_LEAK: JSONObject = {
     "psnr": (9.0, 8.0, 10.0),
     "gain": (-4.0, -6.0, -3.0),
     "ranks": [40, 7, 90, 13, 55, 101, 20, 33],
@@ -297,7 +297,8 @@ def plan_rows(spec: JSONObject, loaded: Mapping[str, LoadedEvaluation]) -> list[
     """The rows of an audit in which no choice is named twice, as a plan numbers them: what came,
     and what did not."""
     parsed = AuditSpec.model_validate(spec)
-    unassigned, rows = dict(loaded), []
+    unassigned = dict(loaded)
+    rows: list[PlannedRow] = []
     for (u, unlearning), (d, defense), (a, attack), seed in product(
         enumerate(parsed.unlearning),
         enumerate(parsed.defenses),

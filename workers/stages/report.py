@@ -1,4 +1,4 @@
-"""Builds an audit's report from its evaluations: report.json and one HTML page."""
+"""Builds an audit's report from its evaluations: report.json, one HTML page, and its pictures."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from shared.reporting.loading import read_evaluation
 from shared.reporting.measurements import read_metrics
 from shared.reporting.models import ReportSubmission
 from shared.reporting.page import render_page
+from shared.reporting.picture_file import MEDIA_TYPE, write_pictures
 from shared.reporting.pictures import Gallery, UnscoredGallery, select_galleries
 from shared.reporting.selftests import read_self_test
 from shared.roles import Role
@@ -54,7 +55,7 @@ class ReportParams(Params):
     params=ReportParams,
     uses=(Role.SELF_TEST,),
     many=(Role.EVALUATION, Role.PICTURES, Role.METRICS, Role.FORGETTING, Role.COMPARISON),
-    produces=(Role.REPORT, Role.REPORT_HTML),
+    produces=(Role.REPORT, Role.REPORT_HTML, Role.REPORT_PICTURES),
     run_when=RunWhen.ALL_FINISHED,
     wiring=Wiring(scopes=(Scope.REPORT,), optional_needs=(Role.SELF_TEST,)),
 )
@@ -115,16 +116,16 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
     report = report.model_copy(
         update={"kept": list_kept(params.retention, params.audit, samples, len(report.rows))}
     )
-    page = render_page(
-        report,
-        [one for one in drawn if isinstance(one, Gallery)],
-        [one for one in drawn if isinstance(one, UnscoredGallery)],
-    )
+    galleries = [one for one in drawn if isinstance(one, Gallery)]
+    unscored = [one for one in drawn if isinstance(one, UnscoredGallery)]
+    page = render_page(report, galleries, unscored)
+    picture_archive = write_pictures(galleries, unscored)
     ctx.report_progress(len(selected) + 1, len(selected) + 1)
     ctx.set_summary(make_verdict_summary(report.verdict.level, report.verdict.headline))
     return {
         Role.REPORT: StageOutput.of_json(report.to_dict()),
         Role.REPORT_HTML: StageOutput(page.encode(), "text/html"),
+        Role.REPORT_PICTURES: StageOutput(picture_archive, MEDIA_TYPE),
     }
 
 

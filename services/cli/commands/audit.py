@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
+from services.audit_text import AuditText
 from services.cli.commands.report import FailOn, show_outcome
 from services.cli.commands.submit import WatchOption
 from services.cli.input import audit_file, audit_flags
-from services.cli.input.audit_file import AuditFile
 from services.cli.input.gates import check_metrics, parse_gates
 from services.cli.output.console import (
     INTERRUPTED,
@@ -102,7 +102,7 @@ def print_submitted(submitted: Audit, waits: bool, json: bool) -> None:
 
 
 def _format_errors(
-    error: Invalid, parsed: AuditFile | None, flags: Mapping[str, Any]
+    error: Invalid, parsed: AuditText | None, flags: Mapping[str, Any]
 ) -> Iterable[str]:
     """One message per error of the gateway, with its line if the value came from the file."""
     for field_error in error.errors or [{"field": "", "message": error.detail}]:

@@ -11,7 +11,6 @@ from services.cli import completion
 from services.cli.commands.audit import print_submitted
 from services.cli.commands.submit import WatchOption
 from services.cli.input.edits import edit_spec
-from services.cli.input.params import parse_value
 from services.cli.output.annotations import format_annotations
 from services.cli.output.console import (
     Json,
@@ -22,6 +21,7 @@ from services.cli.output.console import (
 )
 from services.cli.output.dry_run import DryRunOption, WorkersOption, print_dry_run
 from services.cli.output.progress import follow
+from services.values import parse_value
 
 AuditId = Annotated[
     str,

@@ -6,8 +6,8 @@ import copy
 from collections.abc import Iterable
 from typing import Any
 
-from services.cli.input.params import parse_value
 from services.cli.output.console import UsageError
+from services.values import parse_value
 
 
 def edit_spec(spec: dict[str, Any], assignments: Iterable[str], removals: Iterable[str]) -> Any:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
-from typing import Any, NoReturn
+from typing import Any
 
 from services.cli.output.console import UsageError
+from services.values import parse_value
 
 
 def parse_params(assignments: Iterable[str], option: str = "--param") -> dict[str, Any]:
@@ -78,25 +78,6 @@ def parse_param_list(text: str, option: str) -> dict[str, Any]:
     """
     # a comma within a value, as in a list, is not followed by NAME=
     return parse_params(re.split(r",(?=[A-Za-z_][\w.]*=)", text), option)
-
-
-def parse_value(text: str) -> Any:
-    """Parse JSON, or a number as Python reads it, or else return the text itself."""
-    try:
-        parsed = json.loads(text, parse_constant=_reject_constant)
-        json.dumps(parsed, allow_nan=False)  # 1e999 is JSON, and infinite
-        return parsed
-    except (ValueError, RecursionError):
-        pass
-    try:
-        number = float(text)
-    except ValueError:
-        return text
-    return number if number - number == 0 else text  # "nan" and "inf" are text here
-
-
-def _reject_constant(name: str) -> NoReturn:
-    raise ValueError(name)
 
 
 def parse_inputs(assignments: Iterable[str]) -> dict[str, Any]:

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from flask import Response, jsonify
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from services.gateway.api._blueprint import PageQuery
 from services.gateway.api.artifacts import serialize_erasure
-from services.gateway.artifact_repair import stream_verified
+from services.gateway.declared import find_declaration, read_inspection, remove_declarations
 from services.gateway.deps import current_gateway, current_store, digest_files
 from services.gateway.filters import LabelFilter, parse_label
 from services.gateway.labels import LabelPatch, Labels
@@ -20,23 +20,17 @@ from services.gateway.schemas import format_rfc3339
 from services.gateway.submission import limit_if_large, require_id_format, store_planned
 from shared.catalog import CheckedJob
 from shared.errors import Conflict, InvalidRequest
-from shared.inspection import MAX_BYTES, DatasetInspection, ModelInspection
-from shared.jobs.declarations import Declaration, DeclarationState, Kind, NewDeclaration
+from shared.jobs.declarations import Declaration, Kind, NewDeclaration
 from shared.jobs.declared_audit import require_ready, resolve_declared
 from shared.jobs.declared_refs import DATASET_PREFIX, NAME, VERSION, DatasetRef, parse_reference
 from shared.jobs.error_paths import map_error_fields
 from shared.jobs.plan import check_posted, plan_checked
 from shared.jobs.records import Input
-from shared.jobs.retention import Retention
 from shared.jobs.spec import AuditSpec
 from shared.plugin_ref import PluginRef
 from shared.uploaded_files import parse_upload
 
 TIME_LIMIT_S = 3600.0  # of each attempt to check a declaration
-_INSPECTIONS: Mapping[Kind, type[ModelInspection | DatasetInspection]] = {
-    Kind.MODEL: ModelInspection,
-    Kind.DATASET: DatasetInspection,
-}
 NAME_FORMAT, VERSION_FORMAT = re.compile(NAME), re.compile(VERSION)
 
 DeclaredName = Annotated[
@@ -158,7 +152,9 @@ def declare(
                     existing.version,
                     dict.fromkeys(existing.labels) | body.labels,
                 )
-            return jsonify(serialize_declaration(_find(kind, existing.name, existing.version)))
+            return jsonify(
+                serialize_declaration(find_declaration(kind, existing.name, existing.version))
+            )
         submitted = store_planned([planned], None, priority=0, time_limit=TIME_LIMIT_S)
         declared = store.record_declaration(
             new,
@@ -197,7 +193,7 @@ def resolve_dataset(choice: DatasetRef, field: str) -> PluginRef:
     reference = parse_reference(choice.name, DATASET_PREFIX)
     if reference is None:
         return choice
-    declared = require_ready(_find, Kind.DATASET, reference, field)
+    declared = require_ready(find_declaration, Kind.DATASET, reference, field)
     return PluginRef.model_validate(declared.spec["dataset"])
 
 
@@ -208,33 +204,13 @@ def resolve_names(spec: AuditSpec) -> AuditSpec:
     def complete_model(model: PluginRef) -> Mapping[str, Any]:
         return catalog.complete_ref("model", model.model_dump(), "model")
 
-    return resolve_declared(spec, _find, complete_model, _read_inspection)
-
-
-def _find(kind: Kind, name: str, version: int | None) -> Declaration:
-    return current_store().get_declaration(kind, name, version)
+    return resolve_declared(spec, find_declaration, complete_model, read_inspection)
 
 
 def show(kind: Kind, name: str, version: int | None = None) -> Response:
     """Answer with one version, by default the newest, and what its check has found."""
-    shown = _find(kind, name, version)
-    return jsonify({**serialize_declaration(shown), "inspection": _read_inspection(shown)})
-
-
-def _read_inspection(declaration: Declaration) -> Any:
-    """What the check has found; None if it is not ready, or its stage has written something
-    else."""
-    if declaration.inspection is None or declaration.state is not DeclarationState.READY:
-        return None
-    store = current_store()
-    artifact = store.get_artifact(declaration.inspection)
-    if artifact.size > MAX_BYTES:
-        return None
-    data = b"".join(stream_verified(current_gateway().deps, store, artifact))
-    try:
-        return _INSPECTIONS[declaration.kind].model_validate_json(data).model_dump(mode="json")
-    except ValidationError:
-        return None
+    shown = find_declaration(kind, name, version)
+    return jsonify({**serialize_declaration(shown), "inspection": read_inspection(shown)})
 
 
 def list_all(kind: Kind, query: DeclarationsQuery) -> Response:
@@ -259,13 +235,8 @@ def change_labels(kind: Kind, name: str, version: int | None, body: LabelChanges
 def delete(kind: Kind, name: str, version: int | None, *, derived: bool) -> Response:
     """Delete one version, or all of them; with `derived`, with the uploads and what was made of
     them."""
-    deps, store = current_gateway().deps, current_store()
-    lifetime_s = Retention.from_settings(deps.settings).uploads_s
-    if not derived:
-        store.delete_declarations(kind, name, version, lifetime_s=lifetime_s)
-        return Response(status=204)
-    erased = store.erase_declarations(deps.artifacts, kind, name, version, lifetime_s=lifetime_s)
-    return jsonify(serialize_erasure(erased))
+    erased = remove_declarations(kind, name, version, derived=derived)
+    return Response(status=204) if erased is None else jsonify(serialize_erasure(erased))
 
 
 def make_url(declaration: Declaration) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from flask import Response, jsonify
 from pydantic import BaseModel, Field
 
 from services.gateway.api._blueprint import Query
@@ -97,24 +96,22 @@ class DryRun(BaseModel):
     quote: QuoteView
 
 
-def respond_dry_run(
-    planned: Sequence[PlannedJob], costs: Sequence[str], query: DryRunQuery
-) -> Response:
+def describe_dry_run(
+    planned: Sequence[PlannedJob], costs: Sequence[str], workers: int | None
+) -> dict[str, Any]:
     """The answer to a dry run, as `DryRun` describes it."""
     shared_keys = [job.request_key for job in planned if not job.no_cache]
     existing = current_store().find_live_duplicates(shared_keys)
-    quote = current_store().quote_jobs(planned, existing, workers=query.workers)
-    return jsonify(
-        {
-            "dry_run": True,
-            "total": len(planned),
-            "reused": len(existing),
-            "new": len(planned) - len(existing),
-            "jobs": [serialize_planned_job(j, existing.get(j.request_key)) for j in planned],
-            "costs": list(costs),
-            "quote": _serialize_quote(quote),
-        }
-    )
+    quote = current_store().quote_jobs(planned, existing, workers=workers)
+    return {
+        "dry_run": True,
+        "total": len(planned),
+        "reused": len(existing),
+        "new": len(planned) - len(existing),
+        "jobs": [serialize_planned_job(j, existing.get(j.request_key)) for j in planned],
+        "costs": list(costs),
+        "quote": _serialize_quote(quote),
+    }
 
 
 def _serialize_quote(quote: Quote) -> dict[str, Any]:

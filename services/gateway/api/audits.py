@@ -11,13 +11,13 @@ from pydantic import BaseModel, Field, RootModel
 
 from services.gateway import job_control
 from services.gateway.api._blueprint import PageQuery, Query, make_blueprint
-from services.gateway.api._declaring import resolve_names
-from services.gateway.api._dry_run import DryRun, DryRunQuery, respond_dry_run
+from services.gateway.api._dry_run import DryRun, DryRunQuery
 from services.gateway.api.artifacts import ErasureView, serialize_erasure
+from services.gateway.api.audit_planning import plan_audit, submit_audit
 from services.gateway.api.jobs import PriorityBody
 from services.gateway.archive import stream_archive
 from services.gateway.audit_body import AuditBody, AuditPatch, describe_submission
-from services.gateway.deps import current_gateway, current_store, digest_files
+from services.gateway.deps import current_gateway, current_store
 from services.gateway.filters import AuditFields
 from services.gateway.manifest import PAYLOAD_TYPE, build_manifest
 from services.gateway.problems import document_errors
@@ -33,18 +33,11 @@ from services.gateway.schemas import (
 from services.gateway.submission import (
     AUDIT_ID,
     IdempotencyHeader,
-    find_request_replay,
     require_id_format,
-    store_planned,
 )
 from services.signing import make_envelope
 from shared.errors import Conflict
-from shared.jobs.audit_annotations import require_small_metadata
-from shared.jobs.costs import describe_costs
-from shared.jobs.plan import plan_resolved, resolve_posted
 from shared.jobs.records import Audit
-from shared.jobs.retention import plan_retention
-from shared.jobs.submit import AuditRequest
 
 routes = make_blueprint("audits", "grids of choices; identical jobs run once")
 
@@ -134,28 +127,10 @@ def post_audit(body: AuditBody, query: DryRunQuery, header: IdempotencyHeader) -
     Choices that are equal after filling in defaults count once. An audit may have at most 10,000
     jobs and 256 KiB of choices and parameters, and all its jobs together 32 MiB of parameters.
     """
-    key = None if query.dry_run else header.to_key()
-    submitted = find_request_replay(key)
-    if submitted is None:
-        planning, catalog = (
-            current_gateway().planning_limiter,
-            current_gateway().catalog_cache.catalog,
-        )
-        require_small_metadata(body.metadata)
-        spec = resolve_names(body.to_spec())
-        with planning.acquire():
-            resolved = resolve_posted(spec, catalog)
-        # while others plan
-        data = digest_files(resolved.files, require_uploads=not query.dry_run)
-        with planning.acquire():
-            retention = plan_retention(current_gateway().deps.settings)
-            planned = plan_resolved(resolved, data, retention)
-            if query.dry_run:
-                return respond_dry_run(planned, describe_costs(spec, planned, catalog), query)
-        audit = AuditRequest(spec.name, spec.model_dump(mode="json"), body.labels, body.metadata)
-        submitted = store_planned(
-            planned, key, audit=audit, priority=spec.priority, time_limit=spec.time_limit
-        )
+    if query.dry_run:
+        plan = plan_audit(body, require_uploads=False)
+        return jsonify(plan.describe_dry_run(query.workers))
+    submitted = submit_audit(body, header.to_key())
     stored = current_store().get_audit(str(submitted.audit))
     response_body = {
         **serialize_audit(stored, current_store().count_audit_jobs_by_stage(stored.id)),

@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from services.gateway import job_control
 from services.gateway.api._blueprint import PageQuery, Query, make_blueprint
-from services.gateway.api._dry_run import DryRun, DryRunQuery, respond_dry_run
+from services.gateway.api._dry_run import DryRun, DryRunQuery, describe_dry_run
 from services.gateway.deps import current_store
 from services.gateway.filters import JobFields
 from services.gateway.problems import document_errors
@@ -134,7 +134,7 @@ def post_job(body: JobRequest, query: DryRunQuery, header: IdempotencyHeader) ->
     if submitted is None:
         planned = [plan_job_request(body)]
         if query.dry_run:
-            return respond_dry_run(planned, (), query)
+            return jsonify(describe_dry_run(planned, (), query.workers))
         submitted = store_planned(planned, key, priority=body.priority, time_limit=body.time_limit)
     return _respond_submitted(submitted)
 

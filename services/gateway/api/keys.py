@@ -7,17 +7,16 @@ from typing import Literal
 from flask import Response, jsonify
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.gateway.access_logging import set_subject
 from services.gateway.access_schemas import KeyView, serialize_key
 from services.gateway.api._blueprint import PageQuery, make_blueprint
-from services.gateway.credentials import get_token
 from services.gateway.deps import current_gateway
+from services.gateway.operator_actions import create_key
+from services.gateway.operator_actions import revoke_key as revoke
 from services.gateway.principal import current_principal
 from services.gateway.problems import document_errors
 from services.gateway.schemas import format_rfc3339
 from services.gateway.scopes import ANY, require_scope
 from services.gateway.submission import require_id_format
-from shared.errors import InvalidRequest, NotFound
 from shared.jobs import keys
 from shared.jobs.keys import ADMIN, KEY_ID, MAX_LIFETIME_S, MIN_LIFETIME_S
 
@@ -87,13 +86,7 @@ def list_keys(query: KeysQuery) -> Response:
 @require_scope(ADMIN)
 def post_key(body: KeyBody) -> Response:
     """Create a key for a tenant. Only this response contains it."""
-    try:
-        key, secret = keys.create_key(
-            current_gateway().deps.db, body.tenant, body.label, set(body.scopes), body.lifetime_s
-        )
-    except NotFound as error:
-        raise InvalidRequest(str(error), "tenant") from error
-    set_subject(key.id)
+    key, secret = create_key(body.tenant, body.label, set(body.scopes), body.lifetime_s)
     response = jsonify({**serialize_key(key), "key": secret})
     response.status_code = 201
     return response
@@ -106,13 +99,7 @@ def revoke_key(path: KeyPath) -> Response:
 
     409 if no valid key with the scope `admin` would be left and the gateway has no token.
     """
-    deps = current_gateway().deps
-    revoked = keys.revoke_key(
-        deps.db,
-        require_id_format(path.key_id, KEY_ID, "key"),
-        has_token=bool(get_token(deps.settings)),
-    )
-    return jsonify(serialize_key(revoked))
+    return jsonify(serialize_key(revoke(require_id_format(path.key_id, KEY_ID, "key"))))
 
 
 @routes.get("/me", responses={200: Me})

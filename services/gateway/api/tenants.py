@@ -7,10 +7,10 @@ from typing import Annotated
 from flask import Response, jsonify
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from services.gateway.access_logging import set_subject
 from services.gateway.access_schemas import QuotasView, TenantView, serialize_tenant
 from services.gateway.api._blueprint import Query, make_blueprint
 from services.gateway.deps import current_gateway
+from services.gateway.operator_actions import create_tenant
 from services.gateway.problems import document_errors
 from services.gateway.scopes import require_scope
 from shared.jobs import tenants
@@ -56,10 +56,7 @@ def list_tenants(query: TenantsQuery) -> Response:
 @require_scope(ADMIN)
 def post_tenant(body: TenantBody) -> Response:
     """Create a tenant. 409 if it exists."""
-    created = tenants.create_tenant(
-        current_gateway().deps.db, body.name, Quotas(**body.quotas.model_dump())
-    )
-    set_subject(created.name)
+    created = create_tenant(body.name, Quotas(**body.quotas.model_dump()))
     response = jsonify(serialize_tenant(created))
     response.status_code = 201
     return response

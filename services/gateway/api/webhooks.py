@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal
 
 from flask import Response, jsonify
@@ -14,14 +13,12 @@ from services.gateway.deps import current_gateway, current_store
 from services.gateway.problems import document_errors
 from services.gateway.responses import respond_accepted
 from services.gateway.schemas import format_rfc3339
-from services.gateway.submission import require_id_format
+from services.gateway.submission import WEBHOOK_ID, require_id_format
 from services.webhooks.address import MAX_URL_CHARS, parse_networks, parse_webhook_url
 from shared.jobs.webhook_events import EVENTS
 from shared.jobs.webhooks import Delivery, Webhook
 
 routes = make_blueprint("webhooks", "URLs that are notified when audits and jobs end")
-
-WEBHOOK_ID = re.compile(r"whk_[0-9a-f]{20}")
 
 EventName = Literal[
     "audit.cancelled", "audit.failed", "audit.succeeded",

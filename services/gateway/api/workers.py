@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict
 from typing import Any
 
 from flask import Response, jsonify
 from pydantic import BaseModel, Field
 
+from services.gateway import operator_actions
 from services.gateway.api._blueprint import make_blueprint
 from services.gateway.deps import current_gateway
 from services.gateway.problems import document_errors
-from services.gateway.queue_reading import (
-    StageQueue,
-    choose_tenant,
-    has_stage,
-    read_queue,
-    read_queues,
-)
+from services.gateway.queue_reading import StageQueue, choose_tenant, read_queue, read_queues
 from services.gateway.schemas import WorkerView, format_rfc3339, serialize_worker
 from services.gateway.scopes import require_scope
-from services.gateway.submission import require_id_format
-from shared.errors import NotFound
-from shared.jobs import stage_pauses, worker_drains, worker_registry
+from services.gateway.submission import STAGE_NAME, WORKER_ID, require_id_format
+from shared.jobs import worker_drains, worker_registry
 from shared.jobs.keys import ADMIN
 
 routes = make_blueprint("workers", "queues and workers")
-
-WORKER_ID = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,128}")
-STAGE = re.compile(r"[\w.-]{1,40}")
 
 
 class QueueView(BaseModel):
@@ -111,8 +101,8 @@ def _serialize_queue(queue: StageQueue) -> dict[str, Any]:
 def pause_stage(path: StagePath) -> Response:
     """Pause a stage, for all tenants: none of its jobs is claimed until it is resumed. Running jobs
     continue. Repeatable."""
-    stage = _require_stage(path.stage)
-    stage_pauses.pause_stage(current_gateway().deps.db, stage)
+    stage = require_id_format(path.stage, STAGE_NAME, "stage")
+    operator_actions.pause_stage(stage)
     return jsonify(_serialize_queue(read_queue(stage)))
 
 
@@ -120,16 +110,9 @@ def pause_stage(path: StagePath) -> Response:
 @require_scope(ADMIN)
 def resume_stage(path: StagePath) -> Response:
     """Resume a paused stage. Repeatable."""
-    stage = _require_stage(path.stage)
-    stages = stage_pauses.resume_stage(current_gateway().deps.db, stage)
-    current_gateway().deps.wakeup_sender.notify(stages)
+    stage = require_id_format(path.stage, STAGE_NAME, "stage")
+    operator_actions.resume_stage(stage)
     return jsonify(_serialize_queue(read_queue(stage)))
-
-
-def _require_stage(stage: str) -> str:
-    if not has_stage(require_id_format(stage, STAGE, "stage")):
-        raise NotFound(f"there is no stage {stage}")
-    return stage
 
 
 @routes.get("/workers", responses={200: WorkerList})
@@ -148,7 +131,7 @@ def drain_worker(path: WorkerPath) -> Response:
 
     It does not exit. The attempt that it returns does not count as lost.
     """
-    worker_drains.drain_worker(current_gateway().deps.db, path.valid_id)
+    operator_actions.drain_worker(path.valid_id)
     return _respond_worker(path.valid_id)
 
 
@@ -156,8 +139,7 @@ def drain_worker(path: WorkerPath) -> Response:
 @require_scope(ADMIN)
 def undrain_worker(path: WorkerPath) -> Response:
     """Let a drained worker take jobs again, unless it is shutting down. Repeatable."""
-    stages = worker_drains.undrain_worker(current_gateway().deps.db, path.valid_id)
-    current_gateway().deps.wakeup_sender.notify(stages)
+    operator_actions.undrain_worker(path.valid_id)
     return _respond_worker(path.valid_id)
 
 

@@ -12,15 +12,26 @@ from flask import Flask, Response, request
 from services.gateway.auth import SIGN_IN_PATH
 from services.gateway.console import (
     _errors,
+    api_reference,
+    artifacts,
     assets,
     audit,
     audit_actions,
     audits,
+    compare,
+    datasets,
     home,
     job,
     jobs,
+    keys,
     live,
+    models,
+    new_audit,
+    result,
     sign_in,
+    tenants,
+    webhooks,
+    workers,
 )
 from services.gateway.console._pages import is_page
 from services.gateway.console.form_tokens import refuse_forged
@@ -30,11 +41,21 @@ PAGES = (
     sign_in.pages,  # /sign-in, /sign-out
     home.pages,  # /
     live.pages,  # /live
+    compare.pages,  # /compare
+    result.pages,  # /audits/{id}/result
     audits.pages,  # /audits
     audit.pages,  # /audits/{id}
     audit_actions.pages,  # /audits/{id}/cancel, retry, priority, labels, delete
     jobs.pages,  # /jobs
     job.pages,  # /jobs/{id}
+    new_audit.pages,  # /audits/new, /audits/draft
+    models.pages,  # /models
+    datasets.pages,  # /datasets
+    artifacts.pages,  # /artifacts
+    keys.pages,  # /keys
+    tenants.pages,  # /tenants
+    workers.pages,  # /workers, /stages
+    webhooks.pages,  # /webhooks
 )
 
 
@@ -48,5 +69,6 @@ def install(app: Flask) -> None:
         return None
 
     _errors.install(app)
+    api_reference.install(app)
     for pages in PAGES:
         app.register_blueprint(pages)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import mimetypes
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from flask import Blueprint, Response, g, request
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from services.gateway.clock import read_request_time
 from services.gateway.console import words
 from services.gateway.console.form_tokens import FIELD, make_form_token
 from services.gateway.schemas import make_preview_url
@@ -20,8 +22,12 @@ from shared.reporting.page import TEMPLATES as REPORT_TEMPLATES
 
 FOLDER = Path(__file__).parent
 STATIC = FOLDER / "static"
-# Files of the report that pages use too: its colours, so that both look the same.
-SHARED_FILES = {"theme.css": REPORT_TEMPLATES / "theme.css"}
+# Styles of the report that pages use too: its colours, so that both look the same, and how its
+# parts look where a page shows them.
+SHARED_STYLES: Mapping[str, Callable[[str], str]] = {
+    "theme.css": lambda css: css,
+    "report.css": lambda css: f".report {{\n{css}\n}}\n",
+}
 # Beside the home page: address, name, and the scope without which it is not offered.
 NAV = (
     ("/audits", "Audits", READ),
@@ -29,9 +35,13 @@ NAV = (
     ("/models", "Models", READ),
     ("/datasets", "Data sets", READ),
     ("/artifacts", "Files", READ),
+    ("/workers", "Workers", READ),
+    ("/webhooks", "Webhooks", READ),
     ("/keys", "Keys", ADMIN),
     ("/openapi/", "API", READ),
 )
+# Endpoints of flask-openapi whose pages are ours (`api_reference.py`).
+API_PAGES = frozenset({"openapi.openapi", "swagger.swagger", "scalar.scalar"})
 THEME_COOKIE = "palimpsest_theme"
 THEMES = ("light", "dark")
 POLICY = (
@@ -47,7 +57,7 @@ def make_pages(name: str) -> Blueprint:
 
 def is_page(endpoint: str | None) -> bool:
     """Whether an endpoint is one of a page, not of the API."""
-    return endpoint is not None and endpoint.startswith("console_")
+    return endpoint is not None and (endpoint.startswith("console_") or endpoint in API_PAGES)
 
 
 def render_page(template: str, status: int = 200, **context: Any) -> Response:
@@ -67,6 +77,7 @@ def render_page(template: str, status: int = 200, **context: Any) -> Response:
             theme=theme if theme in THEMES else None,
             path=request.path,
             version=VERSION,
+            now=read_request_time,
             **context,
         )
     )
@@ -78,21 +89,22 @@ def render_page(template: str, status: int = 200, **context: Any) -> Response:
     return response
 
 
-def find_asset(name: str) -> Path | None:
+def read_asset(name: str) -> bytes | None:
     """The file that is served under this name; None if there is none."""
-    if name in SHARED_FILES:
-        return SHARED_FILES[name]
+    if name in SHARED_STYLES:
+        return SHARED_STYLES[name]((REPORT_TEMPLATES / name).read_text()).encode()
     path = (STATIC / name).resolve()
-    return path if path.is_relative_to(STATIC.resolve()) and path.is_file() else None
+    is_ours = path.is_relative_to(STATIC.resolve()) and path.is_file()
+    return path.read_bytes() if is_ours else None
 
 
 @cache
 def get_asset_url(name: str) -> str:
     """Its URL, which is another one for another content: browsers keep it for good."""
-    path = find_asset(name)
-    if path is None:
+    data = read_asset(name)
+    if data is None:
         raise FileNotFoundError(f"there is no asset {name}")
-    return f"/assets/{name}?v={hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
+    return f"/assets/{name}?v={hashlib.sha256(data).hexdigest()[:12]}"
 
 
 def guess_media_type(name: str) -> str:

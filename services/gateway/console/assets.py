@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from flask import Response, request, send_file
+import hashlib
 
-from services.gateway.console._pages import find_asset, guess_media_type, make_pages
+from flask import Response, request
+
+from services.gateway.console._pages import guess_media_type, make_pages, read_asset
 from services.gateway.scopes import ANY, require_scope
 from shared.errors import NotFound
 
@@ -17,9 +19,11 @@ FOR_GOOD = "public, max-age=31536000, immutable"
 @require_scope(ANY)
 def get_asset(filename: str) -> Response:
     """One file."""
-    path = find_asset(filename)
-    if path is None:
+    data = read_asset(filename)
+    if data is None:
         raise NotFound(f"there is no asset {filename[:80]!r}")
-    response = send_file(path, mimetype=guess_media_type(filename), etag=True, conditional=True)
+    response = Response(data, content_type=guess_media_type(filename))
+    response.set_etag(hashlib.sha256(data).hexdigest())
     response.headers["Cache-Control"] = FOR_GOOD if "v" in request.args else "no-cache"
+    response.make_conditional(request)
     return response

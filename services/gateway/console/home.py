@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from flask import Response
@@ -67,12 +68,48 @@ def build_lines(queues: Mapping[str, StageQueue], ended: Mapping[str, int]) -> l
 
 
 @dataclass(frozen=True)
+class StageWorkers:
+    """The live workers that serve one stage.
+
+    devices: how many have each, most first.
+    memory_bytes: of all of them together; None if none says.
+    """
+
+    stage: str
+    live: int
+    busy: int
+    drained: int
+    devices: list[tuple[str, int]]
+    memory_bytes: int | None
+
+
+def group_workers(workers: Sequence[Worker]) -> list[StageWorkers]:
+    """Workers by stage; one that serves several is counted for each."""
+    by_stage: dict[str, list[Worker]] = {}
+    for worker in workers:
+        for stage in worker.stages:
+            by_stage.setdefault(stage, []).append(worker)
+    return [
+        StageWorkers(
+            stage,
+            len(serving),
+            sum(worker.job is not None for worker in serving),
+            sum(worker.drain for worker in serving),
+            Counter(worker.device for worker in serving).most_common(),
+            sum(known) if (known := [w.memory_bytes for w in serving if w.memory_bytes]) else None,
+        )
+        for stage, serving in sorted(by_stage.items())
+    ]
+
+
+@dataclass(frozen=True)
 class Home:
     """What the page shows."""
 
     revision: str
     lines: list[StageLine]
     workers: list[Worker]
+    worker_groups: list[StageWorkers]  # instead of the workers, if there are many
     running: list[Job]
     audits: list[Audit]
     troubles: list[Trouble]
@@ -96,11 +133,13 @@ def read_home() -> Home:
     revision = find_revision(Topic(tenant))
     queues, _ = read_queues()
     workers = worker_registry.list_workers(db, tenant)
+    live = [worker for worker in workers if worker.live]
     lines = build_lines(queues, monitoring.count_ended(db, tenant, RATE_WINDOW_S))
     return Home(
         revision,
         lines,
-        [worker for worker in workers if worker.live],
+        live,
+        group_workers(live) if len(live) > MAX_WORKERS else [],
         store.list_jobs(filters=JobFilter(state=State.RUNNING), limit=MAX_RUNNING).items,
         store.list_audits(limit=MAX_AUDITS).items,
         find_troubles(
@@ -117,4 +156,4 @@ def read_home() -> Home:
 @pages.get("/")
 def show() -> Response:
     """The page."""
-    return render_page("home.html", home=read_home(), max_workers=MAX_WORKERS)
+    return render_page("home.html", home=read_home())

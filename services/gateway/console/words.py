@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
@@ -79,6 +79,22 @@ def format_ago(seconds: float | None, now: float) -> str:
     return "just now"
 
 
+def format_until(seconds: float | None, now: float) -> str:
+    """In how long that is: `in 29 d`."""
+    if seconds is None:
+        return "never"
+    left = seconds - now
+    for unit, size in _UNITS:
+        if left >= size:
+            return f"in {int(left // size)} {unit}"
+    return "now"
+
+
+def format_shape(shape: Sequence[int]) -> str:
+    """`3 × 32 × 32`."""
+    return " × ".join(map(format_count, shape))
+
+
 def pluralize(n: int, noun: str, plural: str | None = None) -> str:
     """`1 job`, `2 jobs`."""
     return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
@@ -92,6 +108,8 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "rate": format_rate,
     "time": format_time,
     "ago": format_ago,
+    "until": format_until,
+    "shape": format_shape,
     "iso": format_iso,
     "plural": pluralize,
 }

@@ -21,6 +21,7 @@ from shared import VERSION
 from shared.errors import InvalidRequest
 from shared.jobs.spec import PlannedRetention
 from shared.ml.tensors import write_tensors
+from shared.reporting.picture_file import read_pictures as read_report_pictures
 from tests.support.reports import (
     LEAK,
     make_audit,
@@ -126,6 +127,11 @@ def test_it_makes_the_report_as_data_and_as_a_page_with_every_deletion() -> None
     assert report["missing"] == []
     # two of each below the verdict, three of each in the gallery
     assert len(shown(page)) == (2 + 3) * 8
+    # the same pictures as files
+    (gallery,) = read_report_pictures(made["REPORT_PICTURES"].data, lambda _: True).galleries
+    assert made["REPORT_PICTURES"].media_type == "application/zip"
+    assert len(gallery.pictures) == 8
+    assert base64.b64encode(gallery.pictures[7].reconstruction).decode() in page
 
 
 def test_it_says_what_is_kept_of_people() -> None:

@@ -2,6 +2,9 @@
 
 const THEME_COOKIE = "palimpsest_theme";
 
+// On a narrow screen the list of pages is scrolled: to where one is.
+document.querySelector(".bar nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+
 function isDark() {
   const chosen = document.documentElement.dataset.theme;
   return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.cli.input.audit_file import MAX_FILE_BYTES, AuditFile, read_audit_file
+from services.audit_text import MAX_BYTES, AuditText
+from services.cli.input.audit_file import read_audit_file
 from services.cli.output.console import UsageError
 
 AUDIT = """\
@@ -25,7 +26,7 @@ unlearning:
 """
 
 
-def written(folder: Path, text: str | bytes) -> AuditFile:
+def written(folder: Path, text: str | bytes) -> AuditText:
     path = folder / "a.yaml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return read_audit_file(path)
@@ -102,7 +103,7 @@ def test_a_complaint_about_the_whole_quotes_nothing(tmp_path):
         ("", "must be a mapping"),
         ("a: 1e999", "a.yaml as an audit: "),
         (b"a: 1\nb: \xff", "a.yaml:2: not YAML: the file is not UTF-8"),
-        (b"#" * (MAX_FILE_BYTES + 1), "too large"),
+        (b"#" * (MAX_BYTES + 1), "too large"),
     ],
 )
 def test_ambiguous_values_are_refused_by_their_line(tmp_path, text, expected):

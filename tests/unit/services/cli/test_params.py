@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from services.cli.input.params import parse_choice, parse_inputs, parse_params, parse_value
+from services.cli.input.params import parse_choice, parse_inputs, parse_params
 from services.cli.output.console import UsageError
+from services.values import parse_value
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,11 @@ def test_more_bytes_than_the_artifact_has_are_refused_as_they_come(tmp_path):
 
 
 def report_job(state: str = "succeeded", stage: str = "report", *roles: str) -> Job:
-    kinds = {"REPORT": "application/json", "REPORT_HTML": "text/html; charset=utf-8"}
+    kinds = {
+        "REPORT": "application/json",
+        "REPORT_HTML": "text/html; charset=utf-8",
+        "REPORT_PICTURES": "application/zip",
+    }
     made = {role: Artifact(role, role.lower(), 1, kinds[role]) for role in roles}
     return Job(
         "job_1", stage, state, artifacts=made, message="it broke" if state == "failed" else None
@@ -101,7 +105,7 @@ def report_job(state: str = "succeeded", stage: str = "report", *roles: str) -> 
 
 def test_a_report_is_ready_or_says_why_not():
     _, artifacts = find_report_artifacts(
-        report_job("succeeded", "report", "REPORT", "REPORT_HTML"), "aud_1"
+        report_job("succeeded", "report", "REPORT", "REPORT_HTML", "REPORT_PICTURES"), "aud_1"
     )
     assert {kind: artifact.role for kind, artifact in artifacts.items()} == {
         "application/json": "REPORT",

@@ -1,0 +1,48 @@
+"""/datasets: the declared data sets."""
+
+from __future__ import annotations
+
+from flask import Response
+from werkzeug.wrappers import Response as AnyResponse
+
+from services.gateway.console import _declarations as declarations
+from services.gateway.console._pages import make_pages
+from shared.jobs.declarations import Kind
+
+pages = make_pages("datasets")
+
+
+@pages.get("/datasets")
+def show_list() -> Response:
+    """All of them."""
+    return declarations.show_list(Kind.DATASET)
+
+
+@pages.get("/datasets/<name>")
+def show_newest(name: str) -> Response:
+    """The newest version of a data set."""
+    return declarations.show_one(Kind.DATASET, name)
+
+
+@pages.get("/datasets/<name>/versions/<version>")
+def show_version(name: str, version: str) -> Response:
+    """One version."""
+    return declarations.show_one(Kind.DATASET, name, version)
+
+
+@pages.post("/datasets/<name>/versions/<version>/labels")
+def change_labels(name: str, version: str) -> AnyResponse:
+    """Replace the labels of one version."""
+    return declarations.change_labels(Kind.DATASET, name, version)
+
+
+@pages.get("/datasets/<name>/delete")
+def ask_deletion(name: str) -> Response:
+    """What would be deleted."""
+    return declarations.ask_deletion(Kind.DATASET, name)
+
+
+@pages.post("/datasets/<name>/delete")
+def delete(name: str) -> Response:
+    """Delete one version, or all of them."""
+    return declarations.delete(Kind.DATASET, name)
