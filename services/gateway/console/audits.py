@@ -8,7 +8,6 @@ from pydantic import Field
 from services.gateway.console._actions import describe_done
 from services.gateway.console._forms import TIMES, make_list_url, read_query, to_local_time
 from services.gateway.console._pages import make_pages, render_page
-from services.gateway.console.live import read_now
 from services.gateway.deps import current_store
 from services.gateway.filters import AuditFields
 from shared.errors import InvalidRequest
@@ -51,7 +50,6 @@ def show() -> Response:
         newest=make_list_url("/audits", form, AuditFields),
         is_filtered=bool(form.text.keys() & AuditFields.model_fields),
         is_first="page" not in form.text,
-        now=read_now(),
         states=STATES,
         done=describe_done(),
     )

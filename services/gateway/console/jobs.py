@@ -13,7 +13,6 @@ from services.gateway.api.jobs import CancelBody
 from services.gateway.console._actions import describe_done, respond_done
 from services.gateway.console._forms import TIMES, Form, make_list_url, read_form, read_query
 from services.gateway.console._pages import make_pages, render_page
-from services.gateway.console.live import read_now
 from services.gateway.deps import current_gateway, current_store
 from services.gateway.filters import JobFields
 from services.gateway.schemas import format_rfc3339
@@ -81,7 +80,6 @@ def show() -> Response:
         is_first="page" not in form.text,
         # kept, but not fields of the form
         hidden={n: form.text[n] for n in TIMES if n in form.text},
-        now=read_now(),
         stages=current_gateway().catalog_cache.catalog.list_names("stage"),
         states=list(State),
         done=describe_done(),
