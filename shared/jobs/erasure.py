@@ -60,6 +60,7 @@ from shared.jobs.uploads import (
     count_deleted_bytes,
     remove_deleted_bytes,
 )
+from shared.jobs.webhooks import forget_deleted
 
 MAX_LOCK_ROUNDS = 5
 SOON_S = 10.0  # seconds for the removal of bytes, while somebody waits for an answer
@@ -342,6 +343,7 @@ def _remove_rows(
         delete_rows(connection, table, table.c.job, derivation.jobs)
     _hand_over(connection, tenant, derivation, digests)
     delete_rows(connection, jobs, jobs.c.id, derivation.jobs)
+    forget_deleted(connection, tenant)
     mine = artifacts.c.tenant == tenant
     delete_rows(connection, artifacts, artifacts.c.sha256, derivation.artifacts, mine)
     note_erasure(db, connection)

@@ -29,6 +29,7 @@ from sqlalchemy import (
 from shared.artifacts import ArtifactStore
 from shared.errors import Conflict, NotFound
 from shared.failpoints import failpoint
+from shared.jobs.access_log import hide_tenant
 from shared.jobs.bulk_delete import delete_rows
 from shared.jobs.control import cancel_audit, cancel_job
 from shared.jobs.database import Database
@@ -92,6 +93,7 @@ def erase_tenant(
         failpoint("tenant_erasure.references")
     job_count = _repeat(db, partial(_remove_jobs, tenant))[0]
     artifact_count, size = _repeat(db, partial(_remove_artifacts, tenant))
+    db.run_transaction(lambda c: hide_tenant(c, tenant))
     for table in _list_tables():
         _repeat(db, partial(_remove_some, table, _is_of(table, tenant)))
     db.run_transaction(lambda c: _remove_rest(tenant, db, c))

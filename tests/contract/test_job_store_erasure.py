@@ -3,6 +3,7 @@ is left in the database's files or in the store."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -25,12 +26,22 @@ from shared.jobs import (
     queries,
     submit,
     uploads,
+    webhooks,
 )
 from shared.jobs.database import Database
+from shared.jobs.outbox_reader import process_outbox
 from shared.jobs.previews import SIGNATURE, record_preview
 from shared.jobs.records import Artifact, Input, PlannedJob
 from shared.jobs.removal import note_erasure
-from shared.jobs.tables import artifacts, deleted_artifacts, erasures, idempotency, jobs
+from shared.jobs.tables import (
+    artifacts,
+    deleted_artifacts,
+    erasures,
+    idempotency,
+    jobs,
+    webhook_deliveries,
+)
+from shared.jobs.webhook_events import EVENTS
 from tests.support.job_store import (
     ALICE,
     BOB,
@@ -115,9 +126,11 @@ def test_everything_derived_goes_and_nothing_else(system: Erasing) -> None:
     both = make_planned_job("both", first, second)
     plain = make_planned_job("plain")
     gone = system.submit_audit(first, second, both, plain, spec=mine)
+    webhooks.add_webhook(system.db, ALICE, "https://receiver.example/", EVENTS)
     naming = {"labels": {"not-of": mine, mine: "no", "b": "c"}, "metadata": {"not": [mine]}}
     kept = system.submit_audit(second, plain, name=f"not of {mine}", **naming)
     system.run_all()
+    process_outbox(system.db)
     plan = erasure.plan_erasure(system.db, ALICE, [mine])
     assert ([one.id for one in plan.audits], plan.jobs, plan.live_jobs) == ([gone], 2, 0)
     assert (plan.artifacts, plan.size) == (3, len(b"mine" + b"first" + b"both"))
@@ -133,6 +146,10 @@ def test_everything_derived_goes_and_nothing_else(system: Erasing) -> None:
     assert audit.metadata == {"not": ["deleted upload"]}
     with pytest.raises(NotFound):
         queries.get_audit(system.db, ALICE, gone)
+    with system.db.read() as connection:
+        bodies = [json.loads(row.body) for row in connection.execute(select(webhook_deliveries))]
+    told = {body["data"]["id"] for body in bodies}
+    assert told == {kept, *(job.id for job in queries.list_jobs(system.db, ALICE).items)}
     with pytest.raises(NotFound):
         system.erase(mine)
     # the jobs that stay are shared again

@@ -20,6 +20,7 @@ from shared.jobs import (
     attempts,
     completion,
     erasure,
+    keys,
     queries,
     removal,
     submit,
@@ -30,6 +31,7 @@ from shared.jobs import (
 )
 from shared.jobs.database import Database
 from shared.jobs.declarations import Kind, NewDeclaration
+from shared.jobs.keys import READ
 from shared.jobs.metric_totals import Labels, add_to_totals, load_totals
 from shared.jobs.previews import SIGNATURE, record_preview
 from shared.jobs.records import Artifact, Input
@@ -123,7 +125,11 @@ def test_nothing_of_a_tenant_is_left_and_equal_bytes_of_others_stay(tenant: Tena
     bobs = {
         name: [row for row in rows if BOB in map(str, row)] for name, rows in store.dump().items()
     }
-    words = [NAME.encode(), f"label of {MALLORY}".encode(), MALLORY.encode()]
+    tenants.ensure_tenant(db, MALLORY)
+    key, _ = keys.create_key(db, MALLORY, "", [READ])
+    for act in (("POST /v1/tenants", MALLORY), ("POST /v1/keys/{key_id}/revoke", key.id)):
+        access_log.begin_entry(db, "operators", "token", *act)
+    words = [NAME.encode(), key.id.encode(), f"label of {MALLORY}".encode(), MALLORY.encode()]
     traces = Traces([own, made, state, NAME.encode() * 2])
     files = [tenant.folder]
     if db.url.database not in (None, "", ":memory:"):
