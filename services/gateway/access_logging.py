@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import structlog
-from flask import Flask, Response, g, request
+from flask import Flask, Response, current_app, g, request
 
 from services.gateway.principal import current_principal
 from services.gateway.query_parameters import is_requested
@@ -16,9 +19,17 @@ log = structlog.get_logger()
 
 ENTRY_KEY = "palimpsest.access_log"  # in the WSGI environ: the entry of this request
 SUBJECT_KEY = "palimpsest.subject"
+_ASKS = "palimpsest_changes_nothing"
+View = TypeVar("View", bound=Callable[..., Any])
 # Ids are noted at once. Digests and names only once it is known that they stay: even a row that is
 # changed leaves what it had in the database's files, and what is erased must be in none.
 IDS = frozenset({"job_id", "audit_id", "key_id", "webhook_id"})
+
+
+def changes_nothing(view: View) -> View:
+    """Declare, below its path, that a route which is no GET only answers a question."""
+    setattr(view, _ASKS, True)
+    return view
 
 
 def set_subject(subject: str) -> None:
@@ -53,7 +64,8 @@ def install(app: Flask, db: Database) -> None:
 
 
 def _changes_something() -> bool:
-    return request.method not in READ_METHODS and not is_requested("dry_run")
+    only_asks = getattr(current_app.view_functions[str(request.endpoint)], _ASKS, False)
+    return request.method not in READ_METHODS and not (only_asks or is_requested("dry_run"))
 
 
 def _describe_action() -> str:

@@ -60,7 +60,7 @@ def read_messages(answer: Any) -> dict[str, str]:
 
 
 def draft(gateway: GatewayInProcess, **changes: Any) -> Any:
-    return send(gateway, "/audits/draft?dry_run=true", **changes)
+    return send(gateway, "/audits/draft", **changes)
 
 
 def test_a_form_is_stored_as_the_api_stores_it(gateway: GatewayInProcess) -> None:

@@ -73,7 +73,7 @@ ENTRIES: dict[tuple[str, str], Entry] = {
     ("POST", "/jobs/<job_id>/pause"): FOREIGN,
     ("POST", "/jobs/<job_id>/resume"): FOREIGN,
     ("POST", "/jobs/<job_id>/priority"): FORM,
-    ("POST", "/audits/draft"): Entry(200, queries={"dry_run=true": 200}),
+    ("POST", "/audits/draft"): OWN,
     ("GET", "/audits/new"): Entry(200, queries={"from={audit}": 404, "way=own": 200}),
     ("POST", "/audits/new"): Entry(422),
     ("GET", "/artifacts"): OWN,

@@ -16,7 +16,7 @@ from flask import Response, redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from services.audit_text import AuditTextError, parse_audit_text
-from services.gateway.access_logging import set_subject
+from services.gateway.access_logging import changes_nothing, set_subject
 from services.gateway.api.audit_planning import (
     MAX_WORKERS,
     describe_submission,
@@ -106,6 +106,7 @@ def submit() -> AnyResponse:
 
 
 @pages.post("/audits/draft")
+@changes_nothing
 def draft() -> Response:
     """What is to stand beside the form."""
     values = request.form

@@ -16,6 +16,7 @@ from shared.errors import InvalidRequest
 from shared.ml.networks import read_networks
 from shared.ml.records import ForgetSets, TrainingSet
 from shared.ml.tensors import read_tensors
+from shared.reporting.picture_file import read_pictures
 from shared.roles import ArtifactFormat, Role
 from tests.support.tiny_chain import DATA, MODEL, Outputs, parse_output, run_chain, write_data
 from workers.context import NoHooks, StageOutput
@@ -31,6 +32,7 @@ READ: dict[ArtifactFormat, Callable[[bytes, str], object]] = {
     ArtifactFormat.TENSORS: read_tensors,
     ArtifactFormat.JSON: lambda data, _role: json.loads(data),
     ArtifactFormat.HTML: read_html,
+    ArtifactFormat.ZIP: lambda data, _role: read_pictures(data, lambda _key: True),
 }
 
 

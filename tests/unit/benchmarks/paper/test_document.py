@@ -93,7 +93,7 @@ def written(folder: Path, found: Evidence) -> str:
 def test_it_says_what_was_found_where_and_in_what_time(tmp_path: Path) -> None:
     page = written(tmp_path, evidence())
     assert "two cores" in page
-    assert "10 minutes for 12 jobs" in page
+    assert "10 minutes, and 7 of a processor, for 12 jobs" in page
     assert "| approximate, from the pair | **supported here** | 2 of 3 identified" in page
     assert "| pruning | 0.5 | 0.800 | 0.75 (1.00) | 8.7" in page
     assert "2 of 3 [0.21, 0.94]" in page
