@@ -52,6 +52,10 @@ DATASET_INSPECTION = {
 }  # fmt: skip
 
 
+# What a page cannot do without.
+QUERIES = {"/jobs/cancel": "?state=queued"}
+
+
 @dataclass(frozen=True)
 class World:
     """The gateway, and what stands in the addresses of its pages.
@@ -91,7 +95,7 @@ class World:
         for argument, value in values.items():
             rule = rule.replace(f"<{argument}>", str(value))
         assert "<" not in rule, f"{rule}: World.arguments has no value for it"
-        return rule
+        return rule + QUERIES.get(rule, "")
 
 
 def _choose_kind(rule: str) -> str:
