@@ -28,6 +28,9 @@ AUDIT: dict[str, Any] = {
 STAGES = "pretrain,train,unlearn,defend,retraining,attack,evaluate,forgetting,report,selftest"
 
 
+NAMING = ("REPORT", "REPORT_HTML")  # roles of what names its audit
+
+
 class Api:
     def __init__(self, url: str) -> None:
         self.http = httpx.Client(
@@ -60,7 +63,7 @@ class Api:
         )
         assert done["state"] == "succeeded", self.jobs(audit)
         return {
-            f"{s}.{role}": self.digest_report(a["sha256"]) if s == "report" else a["sha256"]
+            f"{s}.{role}": self.digest_report(a["sha256"]) if role in NAMING else a["sha256"]
             for s, j in self.jobs(audit).items()
             for role, a in j["artifacts"].items()
         }
