@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.support.console import launch_browser, visit
+from tests.support.console import TIMEOUT_MS, launch_browser, visit
 from tests.support.source_tree import ROOT
 from tests.support.waiting import TIMEOUT_S
 
@@ -36,6 +36,8 @@ PAGES = [
     ("index.html", 390, "light"), ("reading-a-report.html", 1440, "dark"),
     ("reference/catalog/attack.html", 390, "dark"), ("reference/api/audits.html", 1440, "light"),
 ]  # fmt: skip
+
+expect.set_options(timeout=TIMEOUT_MS)
 
 
 @pytest.fixture(scope="module")
