@@ -25,6 +25,8 @@ def install(app: Flask) -> None:
     def _refuse_undeclared() -> Response | None:
         if request.method in READ_METHODS or not request.path.startswith("/v1/"):
             return None
+        if request.endpoint is None:
+            return None  # there is no such route, or it does not take this method
         model = _find_current_model()
         for name, values in request.args.lists():
             if model is None or name not in model.model_fields:

@@ -120,6 +120,7 @@ def test_the_frameworks_own_errors_are_problems(gateway):
         "/v1/../v1/jobs",
     ):
         is_problem(gateway.http.get(path), 404)
+    is_problem(gateway.http._send("TRACE", "/v1/jobs?limit=1"), 405)
     answer = gateway.http._send("DELETE", "/v1/jobs")
     is_problem(answer, 405)
     assert "POST" in answer.headers["Allow"]
