@@ -11,6 +11,7 @@ import posixpath
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from deploy.docs.markdown import write_block
 
@@ -132,10 +133,10 @@ def _list_files(folder: Path) -> list[Path]:
     return sorted(one for one in folder.iterdir() if one.is_file() and one.name != "__init__.py")
 
 
-def _write_notebook(notebook: dict[str, list[dict[str, object]]], path: str) -> str:
+def _write_notebook(notebook: dict[str, Any], path: str) -> str:
     parts = []
     for cell in notebook["cells"]:
-        source = "".join(str(line) for line in cell["source"])  # type: ignore[attr-defined]
+        source = "".join(str(line) for line in cell["source"])
         parts.append(
             write_block(source, "python") if cell["cell_type"] == "code" else source + "\n"
         )

@@ -9,24 +9,12 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.support.console import TIMEOUT_MS, Visit, launch_browser, visit
-from tests.support.gateway import AUDIT, TOKEN, GatewayProcess, serve_gateway
+from tests.support.console import TIMEOUT_MS, Visit, visit
+from tests.support.gateway import AUDIT, TOKEN, GatewayProcess
 from tests.support.keys import make_key
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]  # the browser may have to be installed
 expect.set_options(timeout=TIMEOUT_MS)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with launch_browser() as launched:
-        yield launched
-
-
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    with serve_gateway(tmp_path_factory.mktemp("gateway")) as served:
-        yield served
 
 
 @pytest.fixture

@@ -15,17 +15,11 @@ from shared.jobs import worker_registry
 from shared.jobs.dispatch import Dispatcher
 from tests.golden.planned_jobs import load_audits, real_catalog
 from tests.support.brought_pairs import make_weights, write_samples
-from tests.support.console import TIMEOUT_MS, Visit, launch_browser, visit
+from tests.support.console import TIMEOUT_MS, Visit, visit
 from tests.support.gateway import TOKEN, GatewayProcess, ManualWorker, serve_gateway
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]  # the browser may have to be installed
 expect.set_options(timeout=TIMEOUT_MS)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with launch_browser() as launched:
-        yield launched
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,6 @@ from tests.support.console import (
     TIMEOUT_MS,
     Visit,
     check_accessibility,
-    launch_browser,
     visit,
 )
 from tests.support.console_world import World, serve_world
@@ -22,12 +21,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]  # the browser may ha
 expect.set_options(timeout=TIMEOUT_MS)
 WIDTHS = (1440, 390)
 HEIGHT = 900
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with launch_browser() as launched:
-        yield launched
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.support.console import TIMEOUT_MS, Visit, launch_browser, visit
+from tests.support.console import TIMEOUT_MS, Visit, visit
 from tests.support.gateway import AUDIT, TOKEN, GatewayProcess, serve_gateway
 from tests.support.reported_audits import (
     build_measured_report,
@@ -31,12 +31,6 @@ class Reported:
     before: str
     after: str
     swept: str
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with launch_browser() as launched:
-        yield launched
 
 
 @pytest.fixture(scope="module")

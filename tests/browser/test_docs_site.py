@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.support.console import TIMEOUT_MS, launch_browser, visit
+from tests.support.console import TIMEOUT_MS, visit
 from tests.support.source_tree import ROOT
 from tests.support.waiting import TIMEOUT_S
 
@@ -122,12 +122,6 @@ def url(site: Path) -> Iterator[str]:
 class _QuietHandler(http.server.SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
         pass
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with launch_browser() as launched:
-        yield launched
 
 
 def test_pages_load_in_a_browser(browser: Browser, url: str) -> None:

@@ -83,7 +83,8 @@ def _wrap(signature: str) -> str:
 def _write_doc(documented: Any) -> str:
     """A docstring as Markdown: `Args:` and `Raises:` as lists."""
     doc = inspect.getdoc(documented) or ""
-    if dataclasses.is_dataclass(documented) and doc.startswith(f"{documented.__name__}("):  # type: ignore[union-attr]
+    is_dataclass = isinstance(documented, type) and dataclasses.is_dataclass(documented)
+    if is_dataclass and doc.startswith(f"{documented.__name__}("):
         return ""  # made by dataclass itself
     paragraphs = []
     for paragraph in doc.split("\n\n"):

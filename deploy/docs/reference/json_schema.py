@@ -76,7 +76,7 @@ def _list_limits(schema: Schema) -> list[str]:
 
 
 def write_default(schema: Schema) -> str:
-    """The default as code; empty if there is none."""
+    """The default in backticks; empty without a default."""
     if "default" not in schema:
         return ""
     return write_code(json.dumps(schema["default"], ensure_ascii=False))

@@ -26,7 +26,7 @@ def _make() -> tuple[dict[str, Any], dict[tuple[str, str], str]]:
         metadata.create_all(connection)
     sender = WakeupSender(InMemoryWakeup())
     # a broker that is not there: nothing is sent
-    settings = Settings(token="documentation", broker_url="redis://127.0.0.1:1/0")  # noqa: S106
+    settings = Settings(token="documentation", broker_url="redis://127.0.0.1:1/0")  # noqa: S106 - opens nothing
     app = create_app(GatewayDeps(db, ArtifactStore.from_url("memory://"), sender, settings))
     scopes = {
         (rule.rule.replace("<", "{").replace(">", "}"), method.lower()): find_scope(
