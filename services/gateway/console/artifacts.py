@@ -7,6 +7,7 @@ from flask import Response, request
 from services.gateway.console._deletion import Removed, render_removed, survey
 from services.gateway.console._pages import make_pages, render_page
 from services.gateway.deps import current_gateway, current_store
+from services.gateway.removal import remove_upload
 from services.gateway.submission import SHA256, require_id_format
 from shared.errors import NotFound
 from shared.jobs.uploads import Upload
@@ -69,13 +70,8 @@ def ask_deletion(sha256: str) -> Response:
 @pages.post("/artifacts/<sha256>/delete")
 def delete(sha256: str) -> Response:
     """Delete an upload; with `derived=true`, with everything that was made of it."""
-    artifacts = current_gateway().deps.artifacts
     digest = require_id_format(sha256, SHA256, "upload")
-    erased = None
-    if request.args.get("derived") == "true":
-        erased = current_store().erase(artifacts, [digest])
-    else:
-        current_store().delete_upload(artifacts, digest)
+    erased = remove_upload(digest, derived=request.args.get("derived") == "true")
     return render_removed(Removed("The file is deleted.", erased, "/artifacts", "Files"))
 
 
