@@ -37,6 +37,7 @@ from services.gateway.event_streams import (
     continue_stream,
 )
 from services.gateway.json_body import MAX_BODY_BYTES
+from services.gateway.key_watch import KEY_KEY, KeyWatch
 from services.gateway.problems import make_problem
 from services.gateway.stream_poller import StreamPoller
 from services.gateway.uploads import IncomingUpload, read_upload_head
@@ -261,20 +262,28 @@ class AsgiBridge:
         return self._app.process_response(response)
 
     async def _send_rest(self, environ: Environ, answer: WsgiResponse, send: Send) -> None:
-        """Send a long response; no thread waits while the client reads."""
+        """Send a long response; no thread waits while the client reads.
+
+        Raises:
+            KeyEnded: the key has ended before the response.
+        """
 
         async def send_chunk(chunk: bytes) -> None:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
 
         await send_chunk(answer.body_start)
         if answer.body_rest is not None:
+            rest, watch = answer.body_rest, KeyWatch(self._deps.db, environ.get(KEY_KEY))
+
+            def read_next() -> bytes | None:
+                watch.require_valid()  # whoever reads slowly would go on reading for days
+                return rest.read_chunk()
+
             try:
-                while (
-                    chunk := await self._run_in_thread(environ, answer.body_rest.read_chunk)
-                ) is not None:
+                while (chunk := await self._run_in_thread(environ, read_next)) is not None:
                     await send_chunk(chunk)
             finally:
-                await self._run_in_thread(environ, answer.body_rest.close)
+                await self._run_in_thread(environ, rest.close)
         continuation: StreamContinuation | None = environ.get(CONTINUATION_KEY)
         if continuation is not None:
             async with aclosing(

@@ -14,10 +14,11 @@ from typing import Any
 import httpx
 import pytest
 
-from services.gateway import key_cache, stream_poller
+from services.gateway import key_cache, key_watch, stream_poller
 from services.gateway.app import create_app
 from services.gateway.deps import GatewayDeps, StreamTiming
 from services.gateway.job_events import JobEvents
+from services.gateway.key_watch import KeyEnded
 from services.gateway.sessions import SESSION_COOKIE
 from shared.config import Settings
 from shared.errors import TransientError
@@ -269,6 +270,41 @@ class TestStream:
                 return await asyncio.wait_for(client.get(path, headers=SSE), TIMEOUT_S)
 
         assert asyncio.run(follow()).status_code == 200  # and it has ended
+        made.close()
+
+
+class TestDownloads:
+    SIZE = 3 << 20  # more than is read before the first byte is sent
+
+    def upload(self, made: GatewayInProcess, secret: str) -> str:
+        async def send() -> str:
+            async with made.serve(secret) as client:
+                sent = await client.post("/v1/artifacts", content=bytes(self.SIZE))
+                return str(sent.json()["url"])
+
+        return asyncio.run(send())
+
+    @staticmethod
+    def download(made: GatewayInProcess, secret: str, url: str) -> int:
+        """How many bytes come."""
+
+        async def read() -> int:
+            async with made.serve(secret) as client:
+                return len((await client.get(url)).content)
+
+        return asyncio.run(read())
+
+    def test_one_breaks_off_once_its_key_has_ended(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(key_watch, "KEY_CHECK_S", 0.0)
+        monkeypatch.setattr(key_cache, "CACHE_S", 3600.0)  # as if it had begun before
+        made = GatewayInProcess(tmp_path)
+        secret = make_key(made.db, TENANT)
+        url = self.upload(made, secret)
+        assert self.download(made, secret, url) == self.SIZE
+        keys.revoke_key(made.db, find_id(made.db, secret), has_token=True)
+        with pytest.raises(KeyEnded):
+            self.download(made, secret, url)
+        assert self.download(made, TOKEN, url) == self.SIZE
         made.close()
 
 
