@@ -161,6 +161,7 @@ def test_a_key_is_shown_once_and_revoked(gateway: GatewayInProcess) -> None:
     tenants.create_tenant(gateway.db, "lab")
     form = {"tenant": "lab", "label": "ci", "scopes": ["read", "submit"], "lifetime": "30"}
     assert "no such tenant" in send(gateway.http, "/keys", 422, **{**form, "tenant": "none"})
+    assert "Enter the name" in send(gateway.http, "/keys", 422, **{**form, "tenant": "a\0b"})
     assert "Choose at least one" in send(gateway.http, "/keys", 422, **{**form, "scopes": []})
     assert "Choose one of these" in send(gateway.http, "/keys", 422, **{**form, "lifetime": "8"})
     answer = gateway.http.post("/keys", data=form, headers=HTML)
