@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 
 from shared.errors import TransientError
 from shared.jobs.database import Database
@@ -17,24 +17,36 @@ class KeyEnded(Exception):
     """The key was revoked, has expired, or is of a tenant that was disabled."""
 
 
-class KeyWatch:
-    """Watches one key (None: the token, which does not end)."""
+def is_valid(db: Database, key: str) -> bool:
+    """Whether a key is valid, as far as is known: while the job store does not answer, what was
+    accepted goes on."""
+    try:
+        return bool(list_valid(db, {key}))
+    except TransientError:
+        return True
 
-    def __init__(
-        self, db: Database, key: str | None, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._db, self._key, self._clock = db, key, clock
-        self._next_check = clock() + KEY_CHECK_S
 
-    def require_valid(self) -> None:
-        """Raises KeyEnded, at most `KEY_CHECK_S` after the key has ended. While the job store does
-        not answer, nothing is known of keys, and what was accepted goes on."""
-        if self._key is None or self._clock() < self._next_check:
-            return
-        try:
-            is_valid = bool(list_valid(self._db, {self._key}))
-        except TransientError:
-            return
-        if not is_valid:
-            raise KeyEnded("the key of this request is no longer valid")
-        self._next_check = self._clock() + KEY_CHECK_S
+async def run_while_valid(
+    sending: Awaitable[None], ask: Callable[[], Awaitable[bool]] | None
+) -> None:
+    """Run `sending`, even if it stands still because nobody reads, until it is done or its key has
+    ended.
+
+    Args:
+        ask: whether the key is still valid; None of the token, which does not end.
+
+    Raises:
+        KeyEnded: it is not.
+    """
+    task = asyncio.ensure_future(sending)
+    try:
+        while ask is not None:
+            await asyncio.wait([task], timeout=KEY_CHECK_S)
+            if task.done():
+                break
+            if not await ask():
+                raise KeyEnded("the key of this request is no longer valid")
+        await task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -16,6 +16,7 @@ import pytest
 
 from services.gateway import key_cache, key_watch, stream_poller
 from services.gateway.app import create_app
+from services.gateway.bridge import AsgiBridge
 from services.gateway.deps import GatewayDeps, StreamTiming
 from services.gateway.job_events import JobEvents
 from services.gateway.key_watch import KeyEnded
@@ -274,37 +275,46 @@ class TestStream:
 
 
 class TestDownloads:
-    SIZE = 3 << 20  # more than is read before the first byte is sent
-
-    def upload(self, made: GatewayInProcess, secret: str) -> str:
-        async def send() -> str:
-            async with made.serve(secret) as client:
-                sent = await client.post("/v1/artifacts", content=bytes(self.SIZE))
-                return str(sent.json()["url"])
-
-        return asyncio.run(send())
-
-    @staticmethod
-    def download(made: GatewayInProcess, secret: str, url: str) -> int:
-        """How many bytes come."""
-
-        async def read() -> int:
-            async with made.serve(secret) as client:
-                return len((await client.get(url)).content)
-
-        return asyncio.run(read())
-
-    def test_one_breaks_off_once_its_key_has_ended(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(key_watch, "KEY_CHECK_S", 0.0)
-        monkeypatch.setattr(key_cache, "CACHE_S", 3600.0)  # as if it had begun before
+    @pytest.mark.parametrize("is_revoked", [False, True])
+    def test_one_that_nobody_reads_ends_with_its_key(self, tmp_path, monkeypatch, is_revoked):
+        monkeypatch.setattr(key_watch, "KEY_CHECK_S", 0.05)
         made = GatewayInProcess(tmp_path)
         secret = make_key(made.db, TENANT)
-        url = self.upload(made, secret)
-        assert self.download(made, secret, url) == self.SIZE
-        keys.revoke_key(made.db, find_id(made.db, secret), has_token=True)
-        with pytest.raises(KeyEnded):
-            self.download(made, secret, url)
-        assert self.download(made, TOKEN, url) == self.SIZE
+        key = find_id(made.db, secret)
+        read_on = asyncio.Event()
+        got: list[int] = []
+
+        async def run() -> None:
+            async with made.serve(secret) as client:  # more than is read before the first byte
+                url = (await client.post("/v1/artifacts", content=bytes(3 << 20))).json()["url"]
+            scope = {
+                "type": "http", "method": "GET", "path": url, "raw_path": url.encode(),
+                "query_string": b"", "scheme": "http", "http_version": "1.1",
+                "headers": [(b"authorization", f"Bearer {secret}".encode())],
+            }  # fmt: skip
+
+            async def send(message: Any) -> None:
+                if got:
+                    await read_on.wait()
+                got.append(len(message.get("body", b"")))
+
+            running = asyncio.create_task(
+                AsgiBridge(made.app, threads=2)(scope, asyncio.Event().wait, send)
+            )
+            await asyncio.sleep(0.2)
+            assert not running.done()
+            if is_revoked:
+                keys.revoke_key(made.db, key, has_token=True)
+            else:
+                read_on.set()
+            await asyncio.wait_for(running, TIMEOUT_S)
+
+        if is_revoked:
+            with pytest.raises(KeyEnded):
+                asyncio.run(run())
+        else:
+            asyncio.run(run())
+            assert sum(got) == 3 << 20
         made.close()
 
 
