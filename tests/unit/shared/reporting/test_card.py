@@ -192,8 +192,10 @@ def test_labels_and_membership_are_told_beside_chance() -> None:
         "were never trained on: in 90 of 100 pairs, where by chance it would be 50 (p 0.001 after correction)."
     )
     excess = report_on(make_membership_evaluation((0.05, 0.01, 0.2), 1.0)).verdict.headline
-    assert excess.endswith("in 95 of 100 pairs, where by chance it would be 50, as they were "
-                           "forgotten too thoroughly.")  # fmt: skip
+    assert excess.endswith(
+        "in 95 of 100 pairs, where by chance it would be 50, as they were forgotten too thoroughly "
+        "(p 0.0010 after correction)."
+    )
 
 
 def test_what_is_not_reconstructed_is_not_called_so() -> None:
