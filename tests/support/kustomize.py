@@ -41,3 +41,12 @@ def list_pod_specs(manifests: tuple[Manifest, ...]) -> dict[str, Manifest]:
         for m in manifests
         if m["kind"] in ("Deployment", "StatefulSet", "Job")
     }
+
+
+def list_scaled_objects(folder: str) -> dict[str, Manifest]:
+    """KEDA's ScaledObjects of a folder, by worker group."""
+    return {
+        m["metadata"]["name"].removeprefix("worker-"): m
+        for m in render(folder)
+        if m["kind"] == "ScaledObject"
+    }
