@@ -19,7 +19,7 @@ ANNOTATION = "controller.kubernetes.io/pod-deletion-cost"
 # where a pod finds what its account may use
 ACCOUNT_FOLDER = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 PAGE_PODS = 500
-MAX_PAGES = 100
+MAX_PAGES = 20
 MAX_BODY_BYTES = 8 << 20  # of one page; of a pod only its metadata is asked for
 TIMEOUT_S = 10.0
 # the names, labels and annotations, without the specs

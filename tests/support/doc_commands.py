@@ -30,7 +30,8 @@ _COMPOSE = {"up", "down", "exec", "run", "logs", "ps"}
 # Their parsers are made in main, which nothing is left of but the parsing; the others need torch.
 _PARSED = {
     "services.gateway": "services.gateway.__main__", "services.reconciler": "services.reconciler",
-    "workers": "workers.__main__", "workers.catalog": "workers.catalog",
+    "services.pod_costs": "services.pod_costs.__main__", "workers": "workers.__main__",
+    "workers.catalog": "workers.catalog",
     "deploy.local.demo": "deploy.local.demo", "deploy.local.worker": "deploy.local.worker",
 }  # fmt: skip
 

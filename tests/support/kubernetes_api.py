@@ -96,11 +96,7 @@ def serve_kubernetes(folder: Path) -> Iterator[KubernetesApi]:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             api.calls.append((verb, name))
             status, value = self.decide(verb, name, body)
-            data = (
-                api.list_body
-                if verb == "list" and api.list_body is not None
-                else json.dumps(value).encode()
-            )
+            data = value if isinstance(value, bytes) else json.dumps(value).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(data)))
@@ -119,6 +115,8 @@ def serve_kubernetes(folder: Path) -> Iterator[KubernetesApi]:
                     return status, {"kind": "Status", "code": status}
             if verb == "list":
                 assert "PartialObjectMetadataList" in self.headers["Accept"]
+                if api.list_body is not None:
+                    return 200, api.list_body
                 return api.answer_list({k: v[0] for k, v in parse_qs(path.query).items()})
             assert self.headers["Content-Type"] == "application/merge-patch+json"
             return api.answer_patch(name, json.loads(body))

@@ -183,7 +183,7 @@ def test_an_answer_that_is_no_list_of_pods_changes_nothing(
 
 def test_a_list_without_an_end_is_given_up(kubernetes: KubernetesApi, pods: PodApi) -> None:
     kubernetes.list_body = b'{"metadata": {"continue": "again"}, "items": []}'
-    with pytest.raises(TransientError, match="more than 50000 pods"):
+    with pytest.raises(TransientError, match="more than 10000 pods"):
         pods.list_costs(program.WORKER_PODS)
 
 
