@@ -19,9 +19,14 @@ Manifest = dict[str, Any]
 @cache
 def render(folder: str) -> tuple[Manifest, ...]:
     """The manifests of a folder below deploy/k8s; callers must not change them."""
+    return render_folder(FOLDER / folder)
+
+
+def render_folder(folder: Path) -> tuple[Manifest, ...]:
+    """The manifests of any folder with a kustomization.yaml."""
     kubectl = str(Path(sys.executable).parent / "kubectl")
     done = subprocess.run(
-        [kubectl, "kustomize", str(FOLDER / folder)], capture_output=True, text=True, check=False
+        [kubectl, "kustomize", str(folder)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     assert not done.stderr, done.stderr  # warnings of what is deprecated
