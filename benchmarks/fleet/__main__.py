@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from benchmarks.engine.conditions import RESULTS_FOLDER, print_table
-from benchmarks.fleet.autoscaler import load_rules
+from benchmarks.fleet.autoscaler import ScalingRule, load_rules
 from benchmarks.fleet.load import draw_day
 from benchmarks.fleet.simulation import GROUPS, Delays, Fleet, Outcome, Simulation
 
@@ -22,12 +22,14 @@ FIXED_SIZES = ((1, 1, 6, 1), (1, 2, 12, 1), (2, 3, 18, 1), (2, 4, 24, 2), (3, 6,
 def list_fleets() -> list[Fleet]:
     """The fleets that are compared."""
     rules = {group: rule for group, rule in load_rules().items() if group in GROUPS}
-    slow = {
-        group: replace(rule, down_window_s=900.0, cooldown_s=900.0) for group, rule in rules.items()
-    }
-    fast = {
-        group: replace(rule, down_window_s=60.0, cooldown_s=60.0) for group, rule in rules.items()
-    }
+
+    def wait_longer(minutes: int) -> dict[str, ScalingRule]:
+        seconds = 60.0 * minutes
+        return {
+            group: replace(rule, down_window_s=seconds, cooldown_s=seconds)
+            for group, rule in rules.items()
+        }
+
     return [
         *(
             Fleet(f"{sum(sizes)} workers", sizes=dict(zip(GROUPS, sizes, strict=True)))
@@ -35,10 +37,12 @@ def list_fleets() -> list[Fleet]:
         ),
         Fleet("autoscaled", rules=rules),
         Fleet("autoscaled, no deletion costs", rules=rules, has_costs=False),
-        Fleet("autoscaled, down after 1 min", rules=fast),
-        Fleet("autoscaled, down after 1 min, no deletion costs", rules=fast, has_costs=False),
-        Fleet("autoscaled, down after 15 min", rules=slow),
-        Fleet("autoscaled by queued jobs only", rules=rules, has_costs=False, counts_running=False),
+        Fleet("autoscaled, down after 5 min", rules=wait_longer(5)),
+        Fleet(
+            "autoscaled, down after 5 min, no deletion costs", rules=wait_longer(5), has_costs=False
+        ),
+        Fleet("autoscaled, down after 15 min", rules=wait_longer(15)),
+        Fleet("autoscaled by queued jobs only", rules=rules, counts_running=False),
     ]
 
 

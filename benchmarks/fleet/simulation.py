@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 
 from benchmarks.fleet.autoscaler import HPA_INTERVAL_S, Autoscaler, ScalingRule
 from benchmarks.fleet.load import DAY_S, Audit, PlannedJob
+from services.pod_costs.__main__ import INTERVAL_S
 from services.pod_costs.rounds import BUSY_COST, IDLE_COST
 from shared.config import Settings
 
 GROUPS = ("train", "unlearn", "attack", "evaluate")
-COSTS_INTERVAL_S = 5.0  # of services.pod_costs
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class Simulation:
             self._repeat(rule.polling_s, lambda g=group, s=scaler: self._scale(g, s.poll))  # type: ignore[misc]
             self._repeat(HPA_INTERVAL_S, lambda g=group, s=scaler: self._scale(g, s.sync))  # type: ignore[misc]
         if fleet.rules and fleet.has_costs:
-            self._repeat(COSTS_INTERVAL_S, self._update_costs)
+            self._repeat(INTERVAL_S, self._update_costs)
 
     def run(self) -> Outcome:
         """Until the day is over and every job has ended."""

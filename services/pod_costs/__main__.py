@@ -26,6 +26,7 @@ from shared.jobs.migrations import require_current_schema
 log = structlog.get_logger()
 
 SERVICE_NAME = "pod-costs"
+INTERVAL_S = 2.0  # a worker that has just claimed a job is not protected for so long
 WORKER_PODS = "app.kubernetes.io/name=palimpsest,app.kubernetes.io/component=worker"
 
 
@@ -51,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--interval-s",
         type=float,
-        default=5.0,
+        default=INTERVAL_S,
         help="seconds between two rounds (default: %(default)s)",
     )
     parser.add_argument(

@@ -149,7 +149,7 @@ def _list_kubectl_options(command: str) -> set[str]:
     done = subprocess.run(
         [kubectl, *command.split(), "--help"], capture_output=True, text=True, check=False
     )
-    if done.returncode or not command.isalpha():
+    if done.returncode or not re.fullmatch(r"[a-z-]+", command):
         raise WrongCommand(f"kubectl has no command {command}")
     several = {"create": "secret generic", "rollout": "status"}.get(command)
     if several:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from benchmarks.fleet.__main__ import describe, list_fleets
@@ -9,6 +11,7 @@ from benchmarks.fleet.autoscaler import Autoscaler, ScalingRule, load_rules
 from benchmarks.fleet.load import DAY_S, Audit, PlannedJob, draw_day
 from benchmarks.fleet.simulation import Delays, Fleet, Outcome, Simulation
 from deploy.local.layout import WORKER_GROUPS
+from tests.support.source_tree import ROOT
 
 RULE = ScalingRule(
     max_replicas=20, polling_s=10, cooldown_s=300, down_window_s=300, up_pods=4, up_percent=100, up_period_s=15
@@ -102,3 +105,10 @@ def test_a_day_is_the_same_for_the_same_seed() -> None:
     row = describe(fleet.name, outcomes[0], days=1)
     assert row["fleet"] == "autoscaled"
     assert float(row["worker-hours"]) > 0
+
+
+def test_the_table_of_the_docs_is_the_recorded_one() -> None:
+    rows = json.loads((ROOT / "benchmarks/results/fleet.json").read_text())["rows"]
+    page = (ROOT / "docs/scaling.md").read_text()
+    for row in rows:
+        assert f"| {' | '.join(row.values())} |" in page
