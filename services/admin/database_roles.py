@@ -4,6 +4,7 @@ their own on PostgreSQL. Run it as the role that migrates, after every migration
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Iterable
 
@@ -67,7 +68,9 @@ def run(options: argparse.Namespace) -> int:
         raise InvalidRequest("use only lower-case letters, digits and _", "--prefix")
     print_line(
         build_sql(
-            str(url.database or url.username), str(url.username or "postgres"), options.prefix
+            str(url.database or url.username),
+            str(url.username or os.environ.get("PGUSER", "postgres")),
+            options.prefix,
         )
     )
     return 0

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from sqlalchemy import create_engine
-from sqlalchemy.engine import make_url
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ProgrammingError
 
 from services import admin
@@ -101,6 +101,26 @@ def test_a_worker_runs_jobs_and_can_do_nothing_else(
     assert not may(urls["worker"], "SELECT rolname FROM pg_authid")
     assert may(urls["worker"], "SELECT id FROM jobs FOR UPDATE")
     assert may(urls["reconciler"], "DELETE FROM access_log")
+
+
+def test_libpq_knows_who_connects_where_the_url_does_not(
+    postgres_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Kubernetes, where all pods have one URL."""
+    url = create_database(postgres_server)
+    migrate(owner := Database(url))
+    prefix = f"p{secrets.token_hex(4)}"
+    with owner.connect_outside_transaction() as raw:
+        raw.execute(build_sql(str(make_url(url).database), "postgres", prefix))
+    owner.close()
+    monkeypatch.setenv("PGUSER", f"{prefix}_worker")
+    nameless = URL.create(
+        "postgresql+psycopg", database=make_url(url).database, query=make_url(url).query
+    )
+    db = Database(nameless.render_as_string())
+    with db.read() as connection:
+        assert connection.execute(text("SELECT current_user")).scalar_one() == f"{prefix}_worker"
+    db.close()
 
 
 def test_the_autoscaler_can_count_jobs_and_see_nothing_of_them(postgres_server: str) -> None:

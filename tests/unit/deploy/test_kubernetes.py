@@ -34,7 +34,8 @@ SETTINGS = {f"PALIMPSEST_{name.upper()}" for name in Settings.model_fields}
 # What our processes read besides: libpq, the S3 client, OpenMP.
 FOREIGN_VARIABLES = {
     "AWS_ACCESS_KEY_ID", "AWS_ALLOW_HTTP", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_SECRET_ACCESS_KEY",
-    "KMP_BLOCKTIME", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "PGPASSWORD", "POD_NAME",
+    "KMP_BLOCKTIME", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "PGPASSWORD", "PGUSER",
+    "POD_NAME",
 }  # fmt: skip
 ANSWER_S = 5  # how long a worker waits for the job store when it is stopped, twice
 STEP_S = 30  # for one step of a stage and the upload of its checkpoint

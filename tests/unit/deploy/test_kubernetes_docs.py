@@ -33,6 +33,17 @@ def test_the_secrets_have_every_key_that_is_needed() -> None:
     assert "connection" in written  # KEDA's
 
 
+def list_roles(manifests: tuple[Manifest, ...]) -> dict[str, tuple[str, str]]:
+    """Role and key of its password by pod."""
+    roles = {}
+    for name, pod in list_pod_specs(manifests).items():
+        env = {variable["name"]: variable for variable in pod["containers"][0]["env"]}
+        if "PGUSER" in env:
+            source = env["PGPASSWORD"]["valueFrom"]["secretKeyRef"]
+            roles[name] = (env["PGUSER"]["value"], source["key"])
+    return roles
+
+
 def test_the_overlay_of_an_operator_can_be_applied(tmp_path: Path) -> None:
     (block,) = (block for block in list_blocks("yaml") if block.path == PAGE)
     (tmp_path / "palimpsest").symlink_to(ROOT)
@@ -47,6 +58,15 @@ def test_the_overlay_of_an_operator_can_be_applied(tmp_path: Path) -> None:
     assert attack["image"] == "registry.internal/palimpsest-worker:0.1.0"
     assert attack["resources"]["limits"] == {"cpu": "4", "memory": "8Gi"}
     assert get_container("pod-costs")["image"].startswith("registry.internal/")
+    roles = list_roles(manifests)
+    assert roles["migrate"] == ("palimpsest", "postgres-password")
+    for name, (role, key) in roles.items():
+        kind = "worker" if name.startswith("worker-") else name
+        assert kind == "migrate" or (role, key) == (
+            f"palimpsest_{kind}",
+            f"{kind}-postgres-password",
+        )
+        assert kind in ("migrate", "worker", "gateway", "reconciler")
     (settings,) = (m for m in manifests if m["kind"] == "ConfigMap")
     assert settings["data"]["PALIMPSEST_ARTIFACTS_URL"] == "s3://audits"
     assert "PALIMPSEST_DATA_ROOT" in settings["data"]  # of the base
