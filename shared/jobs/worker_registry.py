@@ -244,6 +244,13 @@ def list_workers(db: Database, tenant: str | None = None) -> list[Worker]:
     return sorted(records, key=lambda w: not w.live)
 
 
+def list_busy_workers(db: Database) -> frozenset[str]:
+    """Names of the workers that run a job, as far as the job store knows. Raises TransientError."""
+    query = select(jobs.c.worker).where(jobs.c.state == State.RUNNING)
+    with db.read() as connection:
+        return frozenset(filter(None, connection.execute(query).scalars()))
+
+
 def is_live(db: Database) -> ColumnElement[bool]:
     """Seen lately. A time in the future is from before the clock was set back: such a worker would
     seem live until the clock is there again."""
