@@ -7,7 +7,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # Set in some containers; then each of the hundreds of processes of a test run compiles all sources again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help check docs sync-client test test-fast test-audits test-long selftest paper serve demo worker doctor bench chaos lock clean
+.PHONY: help check docs sync-client test test-fast test-audits test-long compose-test selftest paper serve demo worker doctor bench chaos lock clean
 
 help:  ## list these targets
 	@grep -E '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -42,6 +42,9 @@ test-audits: .venv  ## run the demo, a small paper, and faults on PostgreSQL (ab
 
 test-long: .venv  ## run all tests that take minutes, those of test-audits too
 	$(BIN)/pytest -m long
+
+compose-test: .venv  ## prove docker-compose.yml on the Docker engine that DOCKER_HOST names (about 20 min)
+	@$(BIN)/python -m tests.compose $(ARGS)
 
 selftest: .venv  ## run the code on cases with a known answer
 	@$(BIN)/python -m workers.selftest

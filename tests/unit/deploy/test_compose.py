@@ -44,9 +44,14 @@ def test_the_dockerfiles_pass_their_linter(name: str) -> None:
 
 
 def stages(service: dict[str, Any]) -> list[str]:
-    option, listed = service["command"]
+    option, listed, *_ = service["command"]
     assert option == "--stages"
     return str(listed).split(",")
+
+
+def test_each_worker_is_named_after_its_service() -> None:
+    for name, service in WORKERS.items():
+        assert service["command"][2:] == ["--service", name, "--machine", "${MACHINE:-}"]
 
 
 def test_every_stage_has_one_group_of_workers_as_on_one_machine() -> None:
