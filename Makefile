@@ -7,7 +7,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # Set in some containers; then each of the hundreds of processes of a test run compiles all sources again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help check docs sync-client test test-fast test-audits test-long compose-test selftest paper serve demo worker doctor bench chaos lock clean
+.PHONY: help check docs sync-client test test-fast test-audits test-long compose-test selftest paper serve demo worker doctor bench chaos lock sbom clean
 
 help:  ## list these targets
 	@grep -E '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -80,5 +80,14 @@ lock: .venv  ## lock the requirements of pyproject.toml (ARGS=-U upgrades all of
 	$(COMPILE) --extra gateway --extra otel -c requirements/all.lock -o requirements/gateway.lock
 	$(COMPILE) --extra worker --extra otel -c requirements/all.lock -o requirements/worker.lock
 
+# Validated against the schema of CycloneDX as it is written; the tool needs no place in .venv.
+sbom: .venv  ## write what both images are made of, in the format CycloneDX, to dist/sbom
+	$(BIN)/pip install -q uv
+	mkdir -p dist/sbom
+	for image in gateway worker; do \
+		$(BIN)/uv tool run --from cyclonedx-bom==7.5.0 cyclonedx-py requirements requirements/$$image.lock \
+			--pyproject pyproject.toml --validate --output-reproducible -o dist/sbom/$$image.cdx.json || exit 1; \
+	done
+
 clean:  ## remove the environment, all state of make serve, and caches
-	rm -rf .venv .palimpsest site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .palimpsest site build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

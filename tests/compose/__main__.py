@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import secrets
+import subprocess
 import sys
 import tempfile
 import time
@@ -67,11 +68,14 @@ def main() -> int:
             "PALIMPSEST_TOKEN": token,
             "PALIMPSEST_THREADS": "1",
             "GATEWAY_PORT": str(port),
+            "VERSION": _print_of(sys.executable, "setup.py", "--version"),
+            "REVISION": _print_of("git", "rev-parse", "HEAD"),
         },
     )
     try:
         if not options.no_build:
             _build(system)
+            _require_labels()
         _print_sizes()
         with (
             _run_system(system, options.keep),
@@ -90,6 +94,20 @@ def _build(system: Composition) -> None:
     for service in IMAGES.values():
         system.run("build", service, timeout_s=engine.BUILD_TIMEOUT_S)
     say("both images are built")
+
+
+def _print_of(*command: str) -> str:
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def _require_labels() -> None:
+    version = _print_of(sys.executable, "setup.py", "--version")
+    for image in IMAGES:
+        labels = engine.read_labels(image)
+        if labels.get("org.opencontainers.image.version") != version:
+            raise WalkFailed(f"{image} is not labelled with version {version}: {dict(labels)}")
+    say(f"both are labelled with version {version}")
 
 
 def _print_sizes() -> None:
