@@ -22,7 +22,7 @@ RUN if [ -n "${VERSION}" ]; then printf '%s\n' "${VERSION}" > shared/version.txt
 # import. The rest would be another 25 MB.
 RUN python -m compileall -q services shared \
     && python -c "import services.admin, services.gateway.__main__, services.reconciler, services.webhooks.sender, \
-granian.server.mp, kombu.transport.redis, psycopg_binary, shared.tracing, sqlalchemy.dialects.postgresql.psycopg"
+granian.server.mp, kombu.transport.redis, psycopg, shared.tracing, sqlalchemy.dialects.postgresql.psycopg"
 
 FROM ${BASE}
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PYTHONPATH=/app:/opt/packages HOME=/tmp

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,7 +44,7 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the walk; the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.compose",
@@ -53,7 +53,7 @@ def main() -> int:
     )
     parser.add_argument("--keep", action="store_true", help="leave everything running at the end")
     parser.add_argument("--no-build", action="store_true", help="use the images that are there")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     try:
         command = engine.find_compose()
     except NoEngine as error:

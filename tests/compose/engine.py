@@ -75,8 +75,11 @@ class Composition:
     def __init__(self, command: Sequence[str], variables: Mapping[str, str]) -> None:
         self._command = list(command)
         self._env = {k: v for k, v in os.environ.items() if not k.startswith("PALIMPSEST_")}
-        builder = {"DOCKER_BUILDKIT": "1", "COMPOSE_DOCKER_CLI_BUILD": "1"}
-        self._env = {**builder, **self._env, "COMPOSE_PROJECT_NAME": PROJECT, **variables}
+        self._env |= {"COMPOSE_PROJECT_NAME": PROJECT, **variables}
+        if self._command == ["docker-compose"]:
+            # version 1 replaces no variables within the default of another
+            password = variables["REDIS_PASSWORD"]
+            self._env["PALIMPSEST_BROKER_URL"] = f"redis://:{password}@redis:6379/0"
 
     def run(self, *arguments: str, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
         """What `compose ARGUMENTS` prints.

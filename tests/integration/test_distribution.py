@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from services import client
+from shared import RELEASE
 from tests.support.source_tree import ROOT, copy_tree
 from tests.support.waiting import TIMEOUT_S
 
@@ -47,7 +48,11 @@ def use(client: Client) -> int:
 
 
 # for those who run from a checkout
-NOT_INSTALLED: tuple[str, ...] = ()
+NOT_INSTALLED = (
+    "deploy/gateway.Dockerfile",
+    "deploy/local/install.sh",
+    "deploy/worker.Dockerfile",
+)
 
 
 def run(*command: object, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -132,6 +137,16 @@ def test_both_have_the_version_of_the_tag_and_so_has_the_code(
     assert require(run(installed, "-c", "import shared; print(shared.VERSION)", cwd=tmp_path)) == (
         "7.8.9\n"
     )
+
+
+def test_a_later_commit_is_on_its_way_to_the_next_release(sdist: Path) -> None:
+    source = sdist.parents[1]
+    git = ("git", "-c", "user.name=tester", "-c", "user.email=tester@localhost")
+    require(run(*git, "commit", "--quiet", "--allow-empty", "--message", "more", cwd=source))
+    described = require(run(sys.executable, "setup.py", "--version", cwd=source)).strip()
+    assert re.fullmatch(rf"{re.escape(RELEASE)}\.dev1\+g[0-9a-f]{{7}}", described)
+    changes = (ROOT / "CHANGELOG.md").read_text()
+    assert re.findall(r"^## ([0-9.]+)", changes, re.MULTILINE)[0] == RELEASE
 
 
 def test_all_files_of_the_code_are_there(wheel: Path) -> None:
