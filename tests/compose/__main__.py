@@ -53,41 +53,50 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--keep", action="store_true", help="leave everything running at the end")
     parser.add_argument("--no-build", action="store_true", help="use the images that are there")
+    parser.add_argument("--build-network", help="network of the builds, such as host")
     options = parser.parse_args(arguments)
     try:
         command = engine.find_compose()
     except NoEngine as error:
         sys.stderr.write(f"compose-test: {error}: start one, and name it in DOCKER_HOST\n")
         return 2
-    token, port = secrets.token_hex(16), find_free_port()
+    with tempfile.TemporaryDirectory(prefix="palimpsest-compose-") as folder:
+        try:
+            _test_on_engine(command, Path(folder), options)
+        except (CommandFailed, WalkFailed, AssertionError) as error:
+            say(f"FAILED: {error}")
+            return 1
+    say("all of it held")
+    return 0
+
+
+def _test_on_engine(command: Sequence[str], folder: Path, options: argparse.Namespace) -> None:
+    token, port, password = secrets.token_hex(16), find_free_port(), secrets.token_hex(16)
+    additions = folder / "additions.json"
+    engine.write_additions(additions, command, password, options.build_network)
     system = Composition(
         command,
         {
             "POSTGRES_PASSWORD": secrets.token_hex(16),
-            "REDIS_PASSWORD": secrets.token_hex(16),
+            "REDIS_PASSWORD": password,
             "PALIMPSEST_TOKEN": token,
             "PALIMPSEST_THREADS": "1",
             "GATEWAY_PORT": str(port),
             "VERSION": _print_of(sys.executable, "setup.py", "--version"),
             "REVISION": _print_of("git", "rev-parse", "HEAD"),
         },
+        additions,
     )
-    try:
-        if not options.no_build:
-            _build(system)
-            _require_labels()
-        _print_sizes()
-        with (
-            _run_system(system, options.keep),
-            Client(f"http://127.0.0.1:{port}", token, retry_for_s=120) as gateway,
-        ):
-            numbers = _prove(system, gateway)
-        _compare("a single machine", numbers, _run_on_one_machine())
-    except (CommandFailed, WalkFailed, AssertionError) as error:
-        say(f"FAILED: {error}")
-        return 1
-    say("all of it held")
-    return 0
+    if not options.no_build:
+        _build(system)
+        _require_labels()
+    _print_sizes()
+    with (
+        _run_system(system, options.keep),
+        Client(f"http://127.0.0.1:{port}", token, retry_for_s=120) as gateway,
+    ):
+        numbers = _prove(system, gateway)
+    _compare("a single machine", numbers, _run_on_one_machine(folder))
 
 
 def _build(system: Composition) -> None:
@@ -183,12 +192,11 @@ def _compare(what: str, expected: ReportNumbers, numbers: ReportNumbers) -> None
     )
 
 
-def _run_on_one_machine() -> ReportNumbers:
+def _run_on_one_machine(folder: Path) -> ReportNumbers:
     """The audit by `make serve` of this tree, with as many threads."""
     settings = {"PALIMPSEST_THREADS": "1", "OMP_NUM_THREADS": "1"}
     with (
-        tempfile.TemporaryDirectory(prefix="palimpsest-compose-") as folder,
-        run_serve(Path(folder), **settings) as address,
+        run_serve(folder, **settings) as address,
         Client(address["url"], address["token"], retry_for_s=60) as gateway,
     ):
         audit = gateway.submit_audit(_read_spec().spec)

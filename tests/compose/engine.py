@@ -6,9 +6,11 @@ import json
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.support.source_tree import ROOT
+from tests.support.yaml_text import load_yaml
 
 PROJECT = "palimpsest-compose-test"
 BUILD_TIMEOUT_S = 3600.0
@@ -69,17 +71,31 @@ def find_compose() -> list[str]:
     raise NoEngine("neither `docker compose` nor `docker-compose` is installed")
 
 
-class Composition:
-    """docker-compose.yml under a project name of its own; COMPOSE_FILE may add files to it."""
+def write_additions(
+    target: Path, command: Sequence[str], redis_password: str, build_network: str | None
+) -> None:
+    """A compose file with what depends on the machine: the network of builds, and what version 1
+    of compose cannot read in docker-compose.yml, a variable within the default of another."""
+    services = load_yaml((ROOT / "docker-compose.yml").read_text())["services"]
+    additions: dict[str, Any] = {name: {} for name, s in services.items() if "build" in s}
+    for one in additions.values():
+        if build_network is not None:
+            one["build"] = {"network": build_network}
+        if list(command) == ["docker-compose"]:
+            url = f"redis://:{redis_password}@redis:6379/0"
+            one["environment"] = {"PALIMPSEST_BROKER_URL": url}
+    target.write_text(json.dumps({"services": additions}))
 
-    def __init__(self, command: Sequence[str], variables: Mapping[str, str]) -> None:
+
+class Composition:
+    """docker-compose.yml, and the files that COMPOSE_FILE and `more` add to it, under a project name
+    of its own."""
+
+    def __init__(self, command: Sequence[str], variables: Mapping[str, str], more: Path) -> None:
         self._command = list(command)
         self._env = {k: v for k, v in os.environ.items() if not k.startswith("PALIMPSEST_")}
         self._env |= {"COMPOSE_PROJECT_NAME": PROJECT, **variables}
-        if self._command == ["docker-compose"]:
-            # version 1 replaces no variables within the default of another
-            password = variables["REDIS_PASSWORD"]
-            self._env["PALIMPSEST_BROKER_URL"] = f"redis://:{password}@redis:6379/0"
+        self._env["COMPOSE_FILE"] = f"{os.environ.get('COMPOSE_FILE', 'docker-compose.yml')}:{more}"
 
     def run(self, *arguments: str, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
         """What `compose ARGUMENTS` prints.
