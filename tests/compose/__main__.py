@@ -150,11 +150,13 @@ def _prove(system: Composition, gateway: Client) -> ReportNumbers:
     spec = _read_spec().spec
     first = walk.submit_when_up(gateway, spec)
     say(f"an audit of {first.total} jobs is accepted")
+    gateway.pause_stage("attack")  # until there are enough workers to kill one of
     scale = f"{walk.SCALED}={walk.SCALE}"
     system.run("up", "--detach", "--no-build", "--no-recreate", "--scale", scale)
     names = walk.find_worker_names(system, gateway, WORKERS)
     say(f"scaled to {scale}; workers: {', '.join(names)}")
-    victim, job = walk.kill_one_that_works(system, gateway)
+    gateway.resume_stage("attack")
+    victim, job = walk.kill_one_that_works(system, gateway, first.id)
     say(f"{victim.name} was killed while it ran {job.id} ({job.method}), and started again")
     jobs = walk.wait_for_end(gateway, first.id)
     lost = walk.count_lost(gateway, jobs)

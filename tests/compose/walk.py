@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from services.client import Audit, Client, Job
+from services.client import TERMINAL_STATES, Audit, Client, Job
 from tests.compose import engine
 from tests.compose.engine import Composition, Container
 from tests.compose.numbers import ReportNumbers
@@ -42,17 +42,32 @@ def submit_when_up(gateway: Client, spec: Mapping[str, Any]) -> Audit:
         raise WalkFailed(f"the gateway took no audit: {failures[-1]}") from None
 
 
-def kill_one_that_works(system: Composition, gateway: Client) -> tuple[Container, Job]:
+def kill_one_that_works(
+    system: Composition, gateway: Client, audit_id: str
+) -> tuple[Container, Job]:
     """Kill all processes of one container of the scaled service while it runs a job; returns the
-    container and the job, whose attempt is lost. The engine must start the container again."""
+    container and the job, whose attempt is lost. The engine must start the container again.
+
+    Raises:
+        WalkFailed: every job of the service had finished before its container was killed.
+    """
+    containers = {c.hostname: c for c in system.list_containers(SCALED)}
+
+    def find_busy() -> tuple[Container, str] | None:
+        for worker in gateway.list_workers():
+            if worker["host"] in containers and worker["live"] and worker["job"]:
+                return containers[worker["host"]], worker["job"]
+        if gateway.get_audit(audit_id).state in TERMINAL_STATES:
+            raise WalkFailed(f"the audit had ended before a {SCALED} could be killed")
+        return None
+
     while True:
-        victim, job_id = wait_for(
-            lambda: _find_busy(system, gateway), AUDIT_TIMEOUT_S, f"a {SCALED} runs a job", POLL_S
-        )
+        victim, job_id = wait_for(find_busy, AUDIT_TIMEOUT_S, f"a {SCALED} runs a job")
         engine.kill_processes(victim)
 
         def has_restarted(victim: Container = victim) -> bool:
-            return engine.inspect_container(victim.id).restart_count > victim.restart_count
+            restarts = engine.inspect_container(victim.id).restart_count
+            return restarts > victim.restart_count
 
         wait_for(has_restarted, START_TIMEOUT_S, f"{victim.name} is started again", POLL_S)
 
@@ -66,14 +81,6 @@ def kill_one_that_works(system: Composition, gateway: Client) -> tuple[Container
         # it had finished just before: kill another
 
 
-def _find_busy(system: Composition, gateway: Client) -> tuple[Container, str] | None:
-    jobs = {w["host"]: w["job"] for w in gateway.list_workers() if w["live"] and w["job"]}
-    for container in system.list_containers(SCALED):
-        if job := jobs.get(container.hostname):
-            return container, job
-    return None
-
-
 def wait_for_end(gateway: Client, audit_id: str) -> list[Job]:
     """Wait for the audit; its jobs.
 
@@ -82,7 +89,7 @@ def wait_for_end(gateway: Client, audit_id: str) -> list[Job]:
     """
 
     def has_ended() -> bool:
-        return gateway.get_audit(audit_id).state in ("succeeded", "failed", "cancelled")
+        return gateway.get_audit(audit_id).state in TERMINAL_STATES
 
     wait_for(has_ended, AUDIT_TIMEOUT_S, "the audit ends", POLL_S)
     jobs = list(gateway.list_jobs(audit=audit_id))
