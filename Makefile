@@ -7,7 +7,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # Set in some containers; then each of the hundreds of processes of a test run compiles all sources again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help check docs sync-client test test-fast test-faults test-audits test-long compose-test selftest paper serve demo worker doctor bench chaos lock sbom clean
+.PHONY: help check docs sync-client test test-fast test-faults test-audits test-long images compose-test selftest paper serve demo worker doctor bench chaos lock sbom clean
 
 help:  ## list these targets
 	@grep -E '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -45,6 +45,11 @@ test-audits: .venv  ## run the demo and a small paper (about 6 min)
 
 test-long: .venv  ## run all tests that take minutes, those of test-faults and test-audits too
 	$(BIN)/pytest -m long
+
+# the labels say what was built; an index with other builds of torch is named by TORCH_INDEX
+images: .venv  ## build both images with the version that git gives, see deploy/README.md
+	VERSION="$$($(BIN)/python setup.py --version)" REVISION="$$(git rev-parse HEAD)" \
+		SOURCE="$$(git remote get-url origin 2>/dev/null)" docker compose build
 
 compose-test: .venv  ## prove docker-compose.yml on the Docker engine that DOCKER_HOST names (about 20 min)
 	@$(BIN)/python -m tests.compose $(ARGS)

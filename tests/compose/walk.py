@@ -107,6 +107,11 @@ def count_lost(gateway: Client, jobs: Sequence[Job]) -> int:
     return sum(int(gateway.get_job(job.id).raw["lost_count"]) for job in jobs)
 
 
+def count_resumed(gateway: Client, jobs: Sequence[Job]) -> int:
+    """Jobs that a second attempt has finished."""
+    return sum(int(gateway.get_job(job.id).raw["attempt"]) > 1 for job in jobs)
+
+
 def read_numbers(gateway: Client, audit_id: str) -> ReportNumbers:
     """The numbers of an audit's report."""
     return ReportNumbers.from_report(gateway.get_report(audit_id, with_manifest=False).data)
