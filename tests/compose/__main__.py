@@ -72,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _test_on_engine(command: Sequence[str], folder: Path, options: argparse.Namespace) -> None:
     token, port, password = secrets.token_hex(16), find_free_port(), secrets.token_hex(16)
+    version = _print_of(sys.executable, "setup.py", "--version")
     additions = folder / "additions.json"
     engine.write_additions(additions, command, password, options.build_network)
     system = Composition(
@@ -82,14 +83,14 @@ def _test_on_engine(command: Sequence[str], folder: Path, options: argparse.Name
             "PALIMPSEST_TOKEN": token,
             "PALIMPSEST_THREADS": "1",
             "GATEWAY_PORT": str(port),
-            "VERSION": _print_of(sys.executable, "setup.py", "--version"),
+            "VERSION": version,
             "REVISION": _print_of("git", "rev-parse", "HEAD"),
         },
         additions,
     )
     if not options.no_build:
         _build(system)
-        _require_labels()
+        _require_labels(version)
     _print_sizes()
     with (
         _run_system(system, options.keep),
@@ -110,8 +111,7 @@ def _print_of(*command: str) -> str:
     return done.stdout.strip()
 
 
-def _require_labels() -> None:
-    version = _print_of(sys.executable, "setup.py", "--version")
+def _require_labels(version: str) -> None:
     for image in IMAGES:
         labels = engine.read_labels(image)
         if labels.get("org.opencontainers.image.version") != version:
