@@ -1,6 +1,7 @@
 # A worker of any stage: give it `--stages`. torch brings NVIDIA's libraries, so the same image runs on GPUs.
 # BASE: another image with Python 3.11 and pip, for example one that is configured for your package index or has torch.
 # TORCH_INDEX: an index with other builds of torch, of the versions in the lock: for CPUs only, or for another CUDA.
+# No test covers builds from such an index.
 ARG BASE=python:3.11-slim-bookworm
 FROM ${BASE}
 

@@ -236,7 +236,7 @@ def _require_unicode(connection: Any, _record: Any) -> None:
         Conflict: the database cannot store every text, or stores any bytes as text.
     """
     encoding = connection.info.parameter_status("server_encoding")
-    if encoding != "UTF8":
+    if encoding not in ("UTF8", None):  # a pooler in between may not pass it on
         raise Conflict(
             f"the database {connection.info.dbname} has the encoding {encoding}, but names, labels "
             "and messages may contain any character: create a database with ENCODING 'UTF8' "
