@@ -71,6 +71,8 @@ class Database:
                     "options": " ".join(f"-c {name}={ms}" for name, ms in _TIMEOUTS_MS.items()),
                 },
             )
+            # before SQLAlchemy asks for the version, whose text it could not read
+            event.listen(self.engine, "connect", _require_unicode, insert=True)
         self.now: Any = literal_column(NOW_SQL[self.dialect])
 
     @property
@@ -225,6 +227,21 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def _require_unicode(connection: Any, _record: Any) -> None:
+    """PostgreSQL tells its encoding with every new connection.
+
+    Raises:
+        Conflict: the database cannot store every text, or stores any bytes as text.
+    """
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding not in ("UTF8", None):  # a pooler in between may not pass it on
+        raise Conflict(
+            f"the database {connection.info.dbname} has the encoding {encoding}, but names, labels "
+            "and messages may contain any character: create a database with ENCODING 'UTF8' "
+            "TEMPLATE template0, and name it in PALIMPSEST_DATABASE_URL"
+        )
 
 
 def _check_foreign_keys(connection: Connection) -> None:
