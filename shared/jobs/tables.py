@@ -20,6 +20,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    literal_column,
     text,
 )
 
@@ -300,6 +301,10 @@ audits = Table(
         sqlite_where=text("cancelling"),
     ),
 )
+
+# The words of the partial indexes: where SQLAlchemy writes `deleting = 1`, SQLite reads all audits.
+IS_DELETING: Any = literal_column("audits.deleting", Boolean)
+IS_CANCELLING: Any = literal_column("audits.cancelling", Boolean)
 
 audit_labels = Table(
     "audit_labels",
