@@ -7,7 +7,7 @@ Parts:
     operations   what each call of a worker costs: statements, processor time, log, blocks
     paced        fleets of 10, 100 and 1,000 workers at their own pace
     storm        workers that all claim at the same moment
-    snapshot     claims while a transaction stays open, as a backup's does
+    vacuum       claims behind jobs that have left the queue, and beside an open transaction
     sizes        bytes of the tables and of each index
     connections  memory of idle connections, and what they cost a claim
     wakeups      what a reconciler sends to Redis
@@ -234,44 +234,67 @@ def measure_storm(url: str, sizes: Sequence[int], rounds: int) -> list[Row]:
     return rows
 
 
-def measure_snapshot(db: Database, batch: int, batches: int) -> list[Row]:
-    """Claims and ends, in batches, beside a transaction that began before them; then without it."""
+def measure_dead_entries(db: Database, steps: Sequence[int]) -> list[Row]:
+    """What a claim costs when many jobs have left the head of the queue and no VACUUM has come since;
+    then beside a transaction that began before them, as a backup's does."""
     usage, rows = ServerUsage(db), []
-    other = db.engine.connect().execution_options(isolation_level="REPEATABLE READ")
 
-    def measure_batch(name: str) -> None:
+    def vacuum() -> float:
+        with db.connect_outside_transaction() as raw:
+            raw.execute("SET statement_timeout = 0")
+            start = time.perf_counter()
+            raw.execute("VACUUM jobs")
+            return time.perf_counter() - start
+
+    def measure_claims(since: str, n: int = 100) -> None:
+        claim_many(db, 10)  # the first to come by marks what is dead
         with usage.measure() as used:
             start = time.perf_counter()
-            claims = claim_many(db, batch)
+            claim_many(db, n)
             took_s = time.perf_counter() - start
-        row = {
-            "beside": name,
-            "claims before": batch * len(rows),
-            "server CPU ms per claim": round(used["cpu_s"] / batch * 1000, 2),
-            "blocks per claim": round(used["blocks"] / batch),
-            "ms per claim": round(took_s / batch * 1000, 2),
-            "load": round(os.getloadavg()[0], 1),
-        }
-        for claim in claims:
-            finish(db, claim)
-        rows.append(row)
-        print(row, flush=True)
+        rows.append(
+            {
+                "jobs that have left the queue": since,
+                "server CPU ms per claim": round(used["cpu_s"] / n * 1000, 2),
+                "blocks per claim": round(used["blocks"] / n),
+                "ms per claim": round(took_s / n * 1000, 1),
+                "load": round(os.getloadavg()[0], 1),
+            }
+        )
+        print(rows[-1], flush=True)
 
-    measure_batch("nothing")
+    print("VACUUM jobs", round(vacuum(), 1), "s", flush=True)
+    left = 0
+    measure_claims("none since VACUUM")
+    for step in steps:
+        end_first_jobs(db, step - left)
+        left = step
+        measure_claims(f"{step:,} since VACUUM")
+    print("VACUUM jobs", round(vacuum(), 1), "s", flush=True)
+    measure_claims("none since VACUUM")
+    other = db.engine.connect().execution_options(isolation_level="REPEATABLE READ")
     other.execute(select(jobs.c.id).limit(1)).all()
-    for _ in range(batches):
-        measure_batch("an open transaction")
+    end_first_jobs(db, steps[0])
+    measure_claims(f"{steps[0]:,} beside an open transaction")
+    vacuum()
+    measure_claims(f"{steps[0]:,} and VACUUM beside an open transaction")
     other.rollback()
     other.close()
-    measure_batch("nothing")
-    measure_batch("nothing")
-    with db.connect_outside_transaction() as raw:
-        raw.execute("SET statement_timeout = 0")
-        start = time.perf_counter()
-        raw.execute("VACUUM jobs")
-        print("VACUUM jobs", round(time.perf_counter() - start, 1), "s", flush=True)
-    measure_batch("nothing, after VACUUM")
+    vacuum()
+    measure_claims("none since VACUUM")
+    give_back(db)
     return rows
+
+
+def end_first_jobs(db: Database, n: int) -> None:
+    """The best jobs of the queue end, as if they had been claimed and had run."""
+    first = text(
+        "UPDATE jobs SET state = 'succeeded', finished_at = queued_at WHERE id IN (SELECT id "
+        "FROM jobs WHERE state = 'queued' ORDER BY plugin_set, tenant, rank, id LIMIT :n)"
+    )
+    with db.write() as connection:
+        connection.execute(text("SET LOCAL statement_timeout = 0"))
+        connection.execute(first, {"n": n})
 
 
 def measure_connections(db: Database, url: str, n: int) -> list[Row]:
@@ -354,6 +377,7 @@ def measure_rounds(db: Database) -> list[Row]:
     keep_alive(db)
     usage, queue, settings = ServerUsage(db), CountingQueue(), _make_settings()
     guard = reconcile.ExpiryGuard(0, 0)
+    guard.clock_set_back = False
     collector = Collector(
         db, ArtifactStore.from_url("memory://"), Retention.from_settings(settings)
     )
@@ -364,10 +388,11 @@ def measure_rounds(db: Database) -> list[Row]:
         "count_live_by_stage": lambda: worker_registry.count_live_by_stage(db),
         "count_claimable": lambda: reconcile.count_claimable(db, limits),
         "reconcile_once": lambda: reconciler.reconcile_once(
-            db, queue, queue.depth, settings, reconcile.ExpiryGuard(45, 5)
+            db, queue, queue.depth, settings, guard
         ),
         "process_outbox, up to 10,000": lambda: process_outbox(db),
         "process_outbox, nothing": lambda: process_outbox(db),
+        "collect, hourly part too": collector.collect,
         "collect": collector.collect,
         "read_revisions": lambda: revisions.read_revisions(db, [revisions.Topic(None)]),
         "shift_future_queue_times": lambda: reconcile.shift_future_queue_times(db),
@@ -530,11 +555,12 @@ PARTS = (
     "operations",
     "paced",
     "storm",
+    "connections",
     "wakeups",
     "rounds",
     "expiry",
     "gateway",
-    "snapshot",
+    "vacuum",
 )
 
 
@@ -572,7 +598,7 @@ def main() -> None:
                 *measure_expiry(db, url, 3, 1000),
             ],
             "gateway": lambda: measure_gateway(db),
-            "snapshot": lambda: measure_snapshot(db, 1000, 5),
+            "vacuum": lambda: measure_dead_entries(db, (10_000, 50_000, 150_000)),
         }
         rows: list[Row] = []
         for name in options.only:

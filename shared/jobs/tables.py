@@ -303,8 +303,8 @@ audits = Table(
 )
 
 # The words of the partial indexes: where SQLAlchemy writes `deleting = 1`, SQLite reads all audits.
-IS_DELETING: Any = literal_column("audits.deleting", Boolean)
-IS_CANCELLING: Any = literal_column("audits.cancelling", Boolean)
+IS_DELETING: Any = literal_column("audits.deleting")
+IS_CANCELLING: Any = literal_column("audits.cancelling")
 
 audit_labels = Table(
     "audit_labels",

@@ -9,13 +9,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from shared.errors import FencedOut
 from shared.jobs import attempts, completion, control, worker_registry
+from shared.jobs.dispatch import CANDIDATE_JOBS
 from shared.jobs.records import Claim, ControlFlags, WorkerMemory
 from shared.jobs.states import Failure
-from shared.jobs.tables import workers
+from shared.jobs.tables import jobs, workers
 from shared.jobs.transitions import lock_job
 from tests.support.job_store import (
     ALICE,
@@ -253,6 +254,15 @@ def test_renew_carries_drain_in(store: JobStore) -> None:
     claim = store.claim_one("w1")
     worker_registry.request_drain(store.db, "w1")
     assert attempts.renew_lease(store.db, job_id, claim.fence, 60) == ControlFlags(None, True)
+
+
+def test_a_claim_finds_a_job_that_many_others_stand_before(store: JobStore) -> None:
+    """A thousand workers are woken at once, and each is just taking one of the oldest jobs."""
+    ids = [store.post(make_planned_job(f"{n:02}")) for n in range(CANDIDATE_JOBS + 3)]
+    others = select(jobs.c.id).where(jobs.c.id.in_(ids[:-1])).with_for_update()
+    claim = run_overlapping(store.db, lambda connection: connection.execute(others), store.claim)
+    assert claim is not None
+    assert claim.job.id in ids
 
 
 def test_a_renewal_carries_the_heartbeat_of_its_worker(store: JobStore) -> None:
