@@ -224,7 +224,8 @@ def renew(db: Database, claim: Claim, step: int) -> None:
     progress = {"done": step, "total": 1000, "matching_loss": 0.1}
     memory = WorkerMemory(2_000_000_000 + secrets.randbelow(10**6), 0)
     job = claim.job.id
-    assert attempts.renew_lease(db, job, claim.fence, LEASE_S, progress, memory) is not None
+    if attempts.renew_lease(db, job, claim.fence, LEASE_S, progress, memory) is None:
+        raise FencedOut(f"job {job} is somebody else's")
 
 
 def record_heartbeat(db: Database, name: str) -> bool | None:
