@@ -107,11 +107,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--jobs", type=int, default=100)
+    parser.add_argument("--only", choices=["SQLite", "PostgreSQL"])
     parser.add_argument("--index", nargs=2, metavar=("NAME", "COLUMNS"), default=TENANT_COUNTS)
     options = parser.parse_args()
     measured_under, rows = describe_conditions(), []
     with tempfile.TemporaryDirectory(dir=DISK_FOLDER) as folder, serve_postgres() as server:
-        for kind in ("SQLite", "PostgreSQL"):
+        for kind in [options.only] if options.only else ["SQLite", "PostgreSQL"]:
             urls = {
                 which: f"sqlite:///{Path(folder)}/{which}.db"
                 if kind == "SQLite"
