@@ -600,18 +600,13 @@ def main() -> None:
             "gateway": lambda: measure_gateway(db),
             "vacuum": lambda: measure_dead_entries(db, (10_000, 50_000, 150_000)),
         }
-        rows: list[Row] = []
         for name in options.only:
             measured_under = describe_conditions()
             print(name, measured_under, flush=True)
-            part = run[name]()
-            print_table(part)
-            rows += [
-                {"part": name, "load_average": measured_under["load_average"][0]} | row
-                for row in part
-            ]
+            rows = run[name]()
+            print_table(rows)
+            write_results(f"fleet-{name}", measured_under, rows)
         db.close()
-    write_results("fleet", describe_conditions(), rows)
 
 
 if __name__ == "__main__":
