@@ -188,17 +188,19 @@ def _run_thread(
     pace: Pace,
     samples: Samples,
 ) -> None:
-    """The turns of these workers, each when it is due; none that is late is left out."""
+    """The turns of these workers, each when it is due or as soon as possible after that."""
+    if not names:
+        return
     start = time.monotonic()
+    end = start + pace.seconds
     due: list[tuple[float, int, str]] = []
     fleet = [_Worker(name, Dispatcher(db, name, stages, plugins)) for name in names]
     for n in range(len(fleet)):
         # as workers that were started one after the other
         heapq.heappush(due, (start + random.uniform(0, pace.renew_s), n, "turn"))
         heapq.heappush(due, (start + random.uniform(0, min(pace.job_s, pace.renew_s)), n, "next"))
-    while due and (at := due[0][0]) < start + pace.seconds:
-        _, n, what = heapq.heappop(due)
-        now = time.monotonic()
+    while (now := time.monotonic()) < end and due[0][0] < end:
+        at, n, what = heapq.heappop(due)
         time.sleep(max(0.0, at - now))
         samples.durations["late"].append(max(0.0, now - at))
         if what == "turn":
@@ -208,6 +210,7 @@ def _run_thread(
             _take_next_job(db, fleet[n], samples)
             following = time.monotonic() + pace.job_s * random.uniform(0.5, 1.5)
         heapq.heappush(due, (following, n, what))
+    samples.errors["overdue at the end"] += sum(at < end for at, _, _ in due)
 
 
 def _take_turn(db: Database, worker: _Worker, samples: Samples) -> None:
