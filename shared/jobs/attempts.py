@@ -66,9 +66,8 @@ def renew_lease(
         memory: also record a heartbeat of the worker, with this; nothing is recorded if the fence
             is outdated.
     """
-
     stored = None if progress is None else to_json(progress)
-    held = (jobs.c.id == job_id, jobs.c.fence == fence, jobs.c.state == State.RUNNING)
+    with_fence = (jobs.c.id == job_id, jobs.c.fence == fence, jobs.c.state == State.RUNNING)
 
     def extend(connection: Connection) -> ControlFlags | None:
         if db.dialect == "postgresql":
@@ -82,7 +81,7 @@ def renew_lease(
             return None if row is None else ControlFlags(row.stop, row.drain)
         # not the whole row: the parameters of a report are megabytes
         row = connection.execute(
-            select(jobs.c.id, jobs.c.worker, jobs.c.stop, jobs.c.progress).where(*held)
+            select(jobs.c.id, jobs.c.worker, jobs.c.stop, jobs.c.progress).where(*with_fence)
         ).one_or_none()
         if row is None:
             return None
@@ -91,7 +90,7 @@ def renew_lease(
             kept = {"progress": stored, "lease_until": lease_until}
             append_event(db, connection, row, "progress", progress, **kept)
         else:
-            connection.execute(update(jobs).where(*held).values(lease_until=lease_until))
+            connection.execute(update(jobs).where(*with_fence).values(lease_until=lease_until))
         if memory is not None:
             drain = worker_registry.touch_worker(db, connection, row.worker, memory)
         else:
