@@ -7,7 +7,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # Set in some containers; then each of the hundreds of processes of a test run compiles all sources again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help check docs sync-client test test-fast test-faults test-audits test-long selftest paper serve demo worker doctor bench chaos lock clean
+.PHONY: help check docs sync-client test test-fast test-faults test-audits test-long images compose-test selftest paper serve demo worker doctor bench chaos lock sbom clean
 
 help:  ## list these targets
 	@grep -E '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -46,6 +46,14 @@ test-audits: .venv  ## run the demo and a small paper (about 6 min)
 test-long: .venv  ## run all tests that take minutes, those of test-faults and test-audits too
 	$(BIN)/pytest -m long
 
+# the labels say what was built; an index with other builds of torch is named by TORCH_INDEX
+images: .venv  ## build both images with the version that git gives, see deploy/README.md
+	VERSION="$$($(BIN)/python setup.py --version)" REVISION="$$(git rev-parse HEAD)" \
+		SOURCE="$$(git remote get-url origin 2>/dev/null)" docker compose build
+
+compose-test: .venv  ## prove docker-compose.yml on the Docker engine that DOCKER_HOST names (about 20 min)
+	@$(BIN)/python -m tests.compose $(ARGS)
+
 selftest: .venv  ## run the code on cases with a known answer
 	@$(BIN)/python -m workers.selftest
 
@@ -80,5 +88,14 @@ lock: .venv  ## lock the requirements of pyproject.toml (ARGS=-U upgrades all of
 	$(COMPILE) --extra gateway --extra otel -c requirements/all.lock -o requirements/gateway.lock
 	$(COMPILE) --extra worker --extra otel -c requirements/all.lock -o requirements/worker.lock
 
+# Validated against the schema of CycloneDX as it is written; the tool needs no place in .venv.
+sbom: .venv  ## write what both images are made of, in the format CycloneDX, to dist/sbom
+	$(BIN)/pip install -q uv
+	mkdir -p dist/sbom
+	for image in gateway worker; do \
+		$(BIN)/uv tool run --from cyclonedx-bom==7.5.0 cyclonedx-py requirements requirements/$$image.lock \
+			--pyproject pyproject.toml --validate --output-reproducible -o dist/sbom/$$image.cdx.json || exit 1; \
+	done
+
 clean:  ## remove the environment, all state of make serve, and caches
-	rm -rf .venv .palimpsest site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .palimpsest site build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
