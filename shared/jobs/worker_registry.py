@@ -25,7 +25,7 @@ from shared.jobs.bulk_delete import delete_rows
 from shared.jobs.database import Database
 from shared.jobs.locks import lock_name
 from shared.jobs.mapping import to_json
-from shared.jobs.records import Worker
+from shared.jobs.records import Worker, WorkerMemory
 from shared.jobs.states import State
 from shared.jobs.tables import catalogs, drained_workers, jobs, service_heartbeats, workers
 
@@ -189,19 +189,25 @@ def record_heartbeat(
 ) -> bool | None:
     """Record that the worker is alive, and what memory it has; returns whether it should drain,
     None if it is not registered."""
+    memory = WorkerMemory(memory_bytes, device_memory_bytes)
+    return db.run_transaction(lambda connection: touch_worker(db, connection, worker, memory))
 
-    def touch(connection: Connection) -> bool | None:
-        query = (
-            update(workers)
-            .where(workers.c.id == worker)
-            .values(
-                seen_at=db.now, memory_bytes=memory_bytes, device_memory_bytes=device_memory_bytes
-            )
-            .returning(workers.c.drain)
+
+def touch_worker(
+    db: Database, connection: Connection, worker: str, memory: WorkerMemory
+) -> bool | None:
+    """As `record_heartbeat`, in the caller's transaction."""
+    query = (
+        update(workers)
+        .where(workers.c.id == worker)
+        .values(
+            seen_at=db.now,
+            memory_bytes=memory.used_bytes,
+            device_memory_bytes=memory.device_bytes,
         )
-        return connection.execute(query).scalar_one_or_none()
-
-    return db.run_transaction(touch)
+        .returning(workers.c.drain)
+    )
+    return connection.execute(query).scalar_one_or_none()
 
 
 def record_service_heartbeat(db: Database, service: str) -> None:
@@ -242,6 +248,13 @@ def list_workers(db: Database, tenant: str | None = None) -> list[Worker]:
         job_of = {row.worker: row.id for row in connection.execute(running)}
         records = [_build_worker(r, job_of.get(r.id)) for r in connection.execute(query)]
     return sorted(records, key=lambda w: not w.live)
+
+
+def list_busy_workers(db: Database) -> frozenset[str]:
+    """Names of the workers that run a job, as far as the job store knows. Raises TransientError."""
+    query = select(jobs.c.worker).where(jobs.c.state == State.RUNNING)
+    with db.read() as connection:
+        return frozenset(filter(None, connection.execute(query).scalars()))
 
 
 def is_live(db: Database) -> ColumnElement[bool]:
