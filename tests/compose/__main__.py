@@ -171,7 +171,7 @@ def _prove(system: Composition, gateway: Client) -> ReportNumbers:
     lost = walk.count_lost(gateway, jobs)
     say(
         f"rolling update of {replaced} workers: {len(jobs)} of {len(jobs)} jobs succeeded, "
-        f"{lost} attempts lost, {walk.count_resumed(gateway, jobs)} of them by a second worker"
+        f"{lost} attempts lost, {walk.count_resumed(gateway, jobs)} jobs handed to another worker"
     )
     if lost:
         raise WalkFailed(f"{lost} attempts count as lost after a rolling update")
