@@ -12,6 +12,7 @@ from services.gateway.broker_check import is_broker_away
 from services.gateway.console._pages import make_pages, render_page
 from services.gateway.console.troubles import Trouble, find_troubles
 from services.gateway.deps import Gateway, current_gateway, current_store
+from services.gateway.principal import current_principal
 from services.gateway.queue_reading import StageQueue, choose_tenant, read_queues
 from services.gateway.snapshot_cache import SnapshotCache, SnapshotCaches
 from shared.jobs import monitoring, worker_registry
@@ -172,11 +173,12 @@ def find_home() -> Home:
         TransientError: the job store does not answer.
     """
     gateway, store, tenant = current_gateway(), current_store(), choose_tenant()
-    caches: SnapshotCaches[tuple[str | None, str], Home]
+    caches: SnapshotCaches[tuple[str | None, str, str | None], Home]
     caches = current_app.extensions.setdefault(
-        HOMES_KEY, SnapshotCaches(lambda key: _make_cache(gateway, *key))
+        HOMES_KEY, SnapshotCaches(lambda who: _make_cache(gateway, *who[:2]))
     )
-    return caches.get_current((tenant, store.tenant)).value
+    # by key: a tenant that takes the name of a deleted one has other keys
+    return caches.get_current((tenant, store.tenant, current_principal().key)).value
 
 
 def _make_cache(gateway: Gateway, counted: str | None, listed: str) -> SnapshotCache[Home]:
