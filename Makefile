@@ -7,7 +7,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # Set in some containers; then each of the hundreds of processes of a test run compiles all sources again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help check docs sync-client test test-fast test-audits test-long selftest paper serve demo worker doctor bench chaos lock clean
+.PHONY: help check docs sync-client test test-fast test-audits test-long test-gpu gpu-bundle selftest paper serve demo worker doctor bench chaos lock clean
 
 help:  ## list these targets
 	@grep -E '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -42,6 +42,13 @@ test-audits: .venv  ## run the demo, a small paper, and faults on PostgreSQL (ab
 
 test-long: .venv  ## run all tests that take minutes, those of test-audits too
 	$(BIN)/pytest -m long
+
+# 5: nothing was selected
+test-gpu: .venv  ## run the tests that need a GPU (PALIMPSEST_TEST_DEVICE=cpu runs most of them on the CPU)
+	$(BIN)/python -m pytest -m gpu tests/gpu || test $$? -eq 5
+
+gpu-bundle: .venv  ## put what tests/gpu/run.sh needs on a machine with a GPU into gpu-bundle/ (VERSION=3.12: its Python)
+	tests/gpu/bundle.sh $(BIN)/python $(VERSION)
 
 selftest: .venv  ## run the code on cases with a known answer
 	@$(BIN)/python -m workers.selftest

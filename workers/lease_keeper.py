@@ -172,12 +172,17 @@ class LeaseKeeper:
 
     def send_worker_heartbeat(self) -> bool:
         """Record that the worker is alive; returns whether it should drain."""
-        usage = read_usage(self.child_pid)
+        usage, fence = read_usage(self.child_pid), self.state.read_device_fence()
         drain = worker_registry.record_heartbeat(
             self.db,
             self.worker,
             memory_bytes=None if usage is None else usage.used_bytes,
             device_memory_bytes=self.state.read_device_memory(),
+            device_use=None
+            if fence is None
+            else worker_registry.DeviceUse(
+                fence, self.held_lease is not None, self.settings.lease_s
+            ),
         )
         if drain is None and self.registration is not None and self.is_child_alive():
             # A worker whose machine slept for an hour was forgotten, and would get no wake-ups.

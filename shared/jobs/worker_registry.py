@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from sqlalchemy import (
@@ -23,17 +23,33 @@ from shared.catalog import MAX_BYTES, Catalog
 from shared.errors import Conflict, PluginImportError
 from shared.jobs.bulk_delete import delete_rows
 from shared.jobs.database import Database
+from shared.jobs.device_leases import renew_device_lease
 from shared.jobs.locks import lock_name
 from shared.jobs.mapping import to_json
 from shared.jobs.records import Worker
 from shared.jobs.states import State
-from shared.jobs.tables import catalogs, drained_workers, jobs, service_heartbeats, workers
+from shared.jobs.tables import (
+    catalogs,
+    device_leases,
+    drained_workers,
+    jobs,
+    service_heartbeats,
+    workers,
+)
 
 log = structlog.get_logger()
 
 MAX_CATALOGS_TRIED = 20  # catalogs tried, latest first; the first valid one is used
 LIVE_WITHIN_S = 20.0  # seconds since the last heartbeat of a live worker
 FORGET_AFTER_S = 3600.0  # seconds after which a worker's row is dropped
+
+
+class DeviceUse(NamedTuple):
+    """What a worker that is alive says of its accelerator."""
+
+    fence: int
+    in_use: bool
+    lease_s: float
 
 
 def publish_catalog(db: Database, catalog: Catalog) -> None:
@@ -176,6 +192,7 @@ def forget_workers(connection: Connection, condition: ColumnElement[bool]) -> in
     rows = connection.execute(query.with_for_update()).all()
     of_processes = [row.id for row in rows if row.id.endswith(f"@{row.host}-{row.pid}")]
     delete_rows(connection, drained_workers, drained_workers.c.id, of_processes)
+    delete_rows(connection, device_leases, device_leases.c.worker, [row.id for row in rows])
     delete_rows(connection, workers, workers.c.id, [row.id for row in rows])
     return len(rows)
 
@@ -186,9 +203,10 @@ def record_heartbeat(
     *,
     memory_bytes: int | None = None,
     device_memory_bytes: int | None = None,
+    device_use: DeviceUse | None = None,
 ) -> bool | None:
-    """Record that the worker is alive, and what memory it has; returns whether it should drain,
-    None if it is not registered."""
+    """Record that the worker is alive, what memory it has, and that it keeps its device; returns
+    whether it should drain, None if it is not registered."""
 
     def touch(connection: Connection) -> bool | None:
         query = (
@@ -199,6 +217,8 @@ def record_heartbeat(
             )
             .returning(workers.c.drain)
         )
+        if device_use is not None:
+            renew_device_lease(db, connection, worker, *device_use)
         return connection.execute(query).scalar_one_or_none()
 
     return db.run_transaction(touch)
