@@ -206,8 +206,8 @@ def write_page(speeds: list[Speed], operators: list[tuple[str, float, int]], dev
             for size in (s.peak_bytes, s.estimated_bytes)
         ]
         cells = [
-            s.model, s.device, s.trials, min(s.trials, s.chunk_size), f"{s.steps_per_s:,.0f}",
-            f"{s.count_targets_per_hour():,.0f}",
+            s.model, s.device, s.trials, min(s.trials, s.chunk_size), _format_rate(s.steps_per_s),
+            _format_rate(s.count_targets_per_hour()),
             f"{s.steps_per_s / one_core[s.model]:,.1f} x", *memory,
         ]  # fmt: skip
         lines.append("| " + " | ".join(map(str, cells)) + " |")
@@ -222,6 +222,10 @@ def write_page(speeds: list[Speed], operators: list[tuple[str, float, int]], dev
         "",
     ]
     return "\n".join(lines)
+
+
+def _format_rate(per_unit: float) -> str:
+    return f"{per_unit:,.0f}" if per_unit >= 10 else f"{per_unit:.2g}"
 
 
 def _format_bytes(size: int) -> str:
@@ -239,7 +243,7 @@ def main() -> None:
         speeds = []
         for speed in measure_all(options.seconds):
             print(
-                f"# {speed.model}, {speed.device}, {speed.trials} trials: {speed.steps_per_s:.0f}"
+                f"# {speed.model}, {speed.device}, {speed.trials} trials: {speed.steps_per_s:.4g}/s"
             )
             speeds.append(speed)
         page = write_page(speeds, profile_step(device), device)
