@@ -7,7 +7,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # Set in some containers; then each of the hundreds of processes of a test run compiles all sources again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help check docs sync-client test test-fast test-audits test-long test-gpu gpu-bundle selftest paper serve demo worker doctor bench chaos lock clean
+.PHONY: help check docs sync-client test test-fast test-faults test-audits test-long test-gpu gpu-bundle selftest paper serve demo worker doctor bench chaos lock clean
 
 help:  ## list these targets
 	@grep -E '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -37,10 +37,13 @@ test: .venv  ## run the whole test suite
 test-fast: .venv  ## run the tests that start no servers (within 3 min): units, contracts on SQLite, architecture, gateway, command line
 	$(BIN)/pytest -n 4 --dist loadfile -m 'not long and not slow' tests/architecture tests/golden tests/unit tests/contract tests/integration
 
-test-audits: .venv  ## run the demo, a small paper, and faults on PostgreSQL (about 10 min)
-	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m long tests/chaos tests/integration/test_demo.py tests/integration/test_paper.py
+test-faults: .venv  ## run storms of faults and the longer tests of killed processes (about 15 min)
+	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder -m long tests/chaos tests/integration/test_operations.py tests/integration/test_plugins_dropped_in.py tests/integration/test_serve_processes.py
 
-test-long: .venv  ## run all tests that take minutes, those of test-audits too
+test-audits: .venv  ## run the demo and a small paper (about 6 min)
+	$(BIN)/pytest -n 2 --dist loadfile -m long tests/integration/test_demo.py tests/integration/test_paper.py
+
+test-long: .venv  ## run all tests that take minutes, those of test-faults and test-audits too
 	$(BIN)/pytest -m long
 
 # 5: nothing was selected

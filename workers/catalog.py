@@ -9,6 +9,7 @@ file's name.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import sys
 from dataclasses import dataclass
@@ -40,14 +41,21 @@ def load_catalog() -> Catalog:
         PluginImportError: names the file that is broken, or the stages that no audit could run
             together.
     """
-    from shared.ml import REGISTRIES
-    from workers.stages import registry as stages
+    # nearly all that imports make is kept: a collector that looks for garbage in it all the while
+    # takes an eighth of the time
+    gc.disable()
+    try:
+        from shared.ml import REGISTRIES
+        from workers.stages import registry as stages
 
-    catalog = Catalog(
-        CatalogEntry.from_plugin(p, compute_code_digest(p.module))
-        for registry in (*REGISTRIES, stages)
-        for p in registry
-    )
+        catalog = Catalog(
+            CatalogEntry.from_plugin(p, compute_code_digest(p.module))
+            for registry in (*REGISTRIES, stages)
+            for p in registry
+        )
+    finally:
+        gc.enable()
+    gc.freeze()
     try:
         for models in ModelOrigin:
             Pipeline.from_catalog(catalog, models)

@@ -18,7 +18,6 @@ from benchmarks.engine.conditions import describe_conditions, print_table, write
 from benchmarks.engine.scale import STAGE, QueueCase, fill_store, time_calls_ms
 from services.gateway.monitoring.monitor import Monitor
 from shared.config import Settings
-from shared.jobs import monitoring
 from shared.jobs.database import Database
 from shared.jobs.metric_totals import add_to_totals
 from shared.jobs.migrations import migrate
@@ -76,9 +75,6 @@ def measure_case(url: str, case: QueueCase, left: int | None) -> dict[str, Any]:
         "uncached_max_ms": round(uncached_ms[-1], 1),
         "cached_p50_ms": round(statistics.median(cached_ms), 2),
         "cached_p99_ms": round(cached_ms[197], 2),
-        "queues_ms": round(
-            statistics.median(time_calls_ms(lambda: monitoring.read_queues(db), 5)), 1
-        ),
         "stage": STAGE,
     }
     db.close()

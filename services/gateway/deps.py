@@ -12,7 +12,7 @@ from services.gateway.auth import Authenticator
 from services.gateway.catalog_cache import CatalogCache
 from services.gateway.monitoring.monitor import Monitor
 from services.gateway.planning_limiter import READERS, PlanningLimiter
-from services.gateway.queue_counts import QueueCountsCaches
+from services.gateway.queue_counts import QueueCounts, make_queue_counts
 from services.gateway.quota_cache import QuotaCache
 from services.gateway.report_cache import ReportCache
 from services.gateway.stream_slots import StreamSlots
@@ -22,7 +22,6 @@ from shared.artifacts import ArtifactStore
 from shared.config import Settings
 from shared.data_files import DataFile, DataRoot
 from shared.errors import InvalidRequest
-from shared.jobs import worker_registry
 from shared.jobs.database import Database
 from shared.jobs.queue import WakeupSender
 from shared.jobs.tenant_store import TenantStore
@@ -64,7 +63,7 @@ class Gateway:
     catalog_cache: CatalogCache
     stream_slots: StreamSlots
     quotas: QuotaCache
-    queue_counts: QueueCountsCaches
+    queue_counts: QueueCounts
     upload_limiter: UploadLimiter
     monitor: Monitor
     report_cache: ReportCache = field(default_factory=ReportCache)
@@ -81,7 +80,7 @@ class Gateway:
             CatalogCache(deps.db),
             StreamSlots(deps.settings.max_event_streams),
             QuotaCache(deps.db),
-            QueueCountsCaches(lambda tenant: worker_registry.count_jobs_by_stage(deps.db, tenant)),
+            make_queue_counts(deps.db),
             UploadLimiter(deps.artifacts, deps.settings),
             Monitor(deps.db, deps.settings),
         )

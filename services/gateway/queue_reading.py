@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from services.gateway.deps import current_gateway
+from services.gateway.deps import Gateway, current_gateway
 from services.gateway.principal import current_principal
 from services.gateway.queue_counts import Counts
-from services.gateway.snapshot_cache import Snapshot
 from shared.jobs import monitoring, stage_pauses, worker_registry
+from shared.jobs.database import Database
 from shared.jobs.keys import ADMIN
 from shared.jobs.monitoring import StageProgress
 
@@ -38,48 +38,70 @@ def choose_tenant() -> str | None:
 
 def has_stage(stage: str) -> bool:
     """Whether the stage is published, has jobs or workers, or is paused. Raises TransientError."""
-    return stage in _read_sources().stages
+    gateway = current_gateway()
+    counts = gateway.queue_counts.get_current(choose_tenant())
+    return stage in _read_sources(gateway, counts.value).stages
 
 
 def read_queue(stage: str) -> StageQueue:
     """The queue of one stage; empty if nothing is known of it. Raises TransientError."""
-    return _build_queue(_read_sources(), stage, _read_progress([stage])[stage])
+    gateway, tenant = current_gateway(), choose_tenant()
+    sources = _read_sources(gateway, gateway.queue_counts.get_current(tenant).value)
+    progress = _read_progress(gateway.deps.db, tenant, [stage])
+    return _build_queue(sources, stage, progress[stage])
 
 
-def read_queues() -> tuple[dict[str, StageQueue], float]:
-    """The queue of each stage that is published, has jobs or workers, or is paused, by name; and how
-    many seconds old the counts are.
+def read_recent_queues() -> tuple[dict[str, StageQueue], float]:
+    """As `read_queues`, for this request; with how many seconds old the counts are, where counting
+    takes long.
 
     Raises:
         TransientError: the job store does not answer.
     """
-    sources = _read_sources()
-    progress = _read_progress(sources.stages)
-    queues = {stage: _build_queue(sources, stage, progress[stage]) for stage in sources.stages}
-    return queues, sources.counts.age_s
+    gateway, tenant = current_gateway(), choose_tenant()
+    counts = gateway.queue_counts.get_current(tenant)
+    return _build_queues(gateway, tenant, counts.value), counts.age_s
+
+
+def read_queues(gateway: Gateway, tenant: str | None) -> dict[str, StageQueue]:
+    """The queue of each stage that is published, has jobs or workers, or is paused, by name.
+
+    Args:
+        tenant: whose jobs are counted; everyone's without.
+
+    Raises:
+        TransientError: the job store does not answer.
+    """
+    counts = worker_registry.count_jobs_by_stage(gateway.deps.db, tenant)
+    return _build_queues(gateway, tenant, counts)
+
+
+def _build_queues(gateway: Gateway, tenant: str | None, counts: Counts) -> dict[str, StageQueue]:
+    sources = _read_sources(gateway, counts)
+    progress = _read_progress(gateway.deps.db, tenant, sources.stages)
+    return {stage: _build_queue(sources, stage, progress[stage]) for stage in sources.stages}
 
 
 @dataclass(frozen=True)
 class _Sources:
     """What says which stages there are, by stage."""
 
-    counts: Snapshot[Counts]
+    counts: Counts
     workers: Mapping[str, int]
     paused: Mapping[str, float]
     stages: list[str]
 
 
-def _read_sources() -> _Sources:
-    gateway = current_gateway()
-    counts = gateway.queue_counts.current(choose_tenant())
+def _read_sources(gateway: Gateway, counts: Counts) -> _Sources:
     workers = worker_registry.count_live_by_stage(gateway.deps.db)
     paused = stage_pauses.list_paused_stages(gateway.deps.db)
     published = gateway.catalog_cache.catalog.list_names("stage")
-    return _Sources(counts, workers, paused, sorted({*published, *counts.value, *workers, *paused}))
+    return _Sources(counts, workers, paused, sorted({*published, *counts, *workers, *paused}))
 
 
-def _read_progress(stages: Sequence[str]) -> Mapping[str, StageProgress]:
-    db, tenant = current_gateway().deps.db, choose_tenant()
+def _read_progress(
+    db: Database, tenant: str | None, stages: Sequence[str]
+) -> Mapping[str, StageProgress]:
     if tenant is None:
         return monitoring.read_progress(db, stages)
     return monitoring.read_tenant_progress(db, tenant, stages)
@@ -88,7 +110,7 @@ def _read_progress(stages: Sequence[str]) -> Mapping[str, StageProgress]:
 def _build_queue(sources: _Sources, stage: str, progress: StageProgress) -> StageQueue:
     return StageQueue(
         stage,
-        sources.counts.value.get(stage, {}),
+        sources.counts.get(stage, {}),
         sources.workers.get(stage, 0),
         progress,
         sources.paused.get(stage),

@@ -13,16 +13,8 @@ RETRY_AFTER_S = "1"  # when to poll for the state of accepted work
 BEGINNING_BYTES = 256 << 10
 
 
-def respond_with_etag(body: Any, etag: str) -> Response:
-    """200 with the body, or 304 if the client already has this version."""
-    response = jsonify(body)
-    response.set_etag(etag)
-    response.make_conditional(request)
-    return response
-
-
 def respond_with_digest_etag(body: Any) -> Response:
-    """200 or 304, for resources without a version: the body's digest is the ETag."""
+    """200 with the body, or 304 if the client already has it: its digest is the ETag."""
     response = jsonify(body)
     response.set_etag(compute_sha256(response.get_data())[:32])
     response.make_conditional(request)

@@ -137,7 +137,7 @@ class JobView(BaseModel):
         "`absent` for optional files that do not exist"
     )
     code: str = Field(description="digest of the code that produces its result")
-    version: int = Field(description="increases with every change")
+    version: int = Field(description="increases with every step of the job")
     created: bool | None = Field(
         None, description="in the response to a POST: false if an identical job is reused"
     )

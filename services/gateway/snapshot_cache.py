@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -14,6 +15,7 @@ import structlog
 from shared.errors import PalimpsestError, TransientError
 
 log = structlog.get_logger()
+K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
 
@@ -127,3 +129,24 @@ class SnapshotCache(Generic[T]):
             with self._lock:
                 self._refreshing, self._error = None, error
             done.set()
+
+
+class SnapshotCaches(Generic[K, T]):
+    """A cache for each key; of the `MAX_KEYS` that were asked for last. Safe for many threads."""
+
+    MAX_KEYS = 256
+
+    def __init__(self, make: Callable[[K], SnapshotCache[T]]) -> None:
+        self._make = make
+        self._caches: OrderedDict[K, SnapshotCache[T]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get_current(self, key: K) -> Snapshot[T]:
+        """See `SnapshotCache.get_current`."""
+        with self._lock:
+            cache = self._caches.get(key) or self._make(key)
+            self._caches[key] = cache
+            self._caches.move_to_end(key)
+            if len(self._caches) > self.MAX_KEYS:
+                self._caches.popitem(last=False)
+        return cache.get_current()

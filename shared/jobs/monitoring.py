@@ -79,12 +79,6 @@ def read_store_figures(db: Database) -> StoreFigures:
         )
 
 
-def read_queues(db: Database) -> StageQueues:
-    """The live jobs. Raises TransientError."""
-    with db.read() as connection:
-        return _read_queues(db, connection)
-
-
 @dataclass(frozen=True)
 class StageProgress:
     """How fast a stage's queue gets shorter.
@@ -105,13 +99,12 @@ def read_progress(db: Database, stages: Sequence[str]) -> dict[str, StageProgres
     progress = {}
     with db.read() as connection:
         totals = load_totals(connection, ("jobs_finished", "job_run_sum", "job_run_bucket"))
-        ages = _read_oldest_ages(db, connection, stages)
+        ages = _read_oldest_ages(db, connection, None, stages)
         for stage in stages:
-            age_s = ages[stage]
             n_runs = _sum_stage(totals.get("job_run_bucket", {}), stage)
             run_s = _sum_stage(totals.get("job_run_sum", {}), stage)
             progress[stage] = StageProgress(
-                oldest_age_s=None if age_s is None else max(0.0, age_s),
+                oldest_age_s=ages[stage],
                 finished=int(_sum_stage(totals.get("jobs_finished", {}), stage)),
                 mean_run_s=run_s / n_runs if n_runs else None,
             )
@@ -119,22 +112,24 @@ def read_progress(db: Database, stages: Sequence[str]) -> dict[str, StageProgres
 
 
 def _read_oldest_ages(
-    db: Database, connection: Connection, stages: Sequence[str]
+    db: Database, connection: Connection, tenant: str | None, stages: Sequence[str]
 ) -> dict[str, float | None]:
-    """By stage, for how many seconds its oldest queued job has been queued; None without one."""
+    """By stage, for how many seconds its oldest queued job, of all tenants or one, has been queued;
+    None without one."""
     if not stages:
         return {}
+    mine = () if tenant is None else (jobs.c.tenant == tenant,)
     # one look-up in the index for each: grouped by stage, it would walk along all queued jobs
     oldest = [
         select(func.min(jobs.c.queued_at))
-        .where(jobs.c.stage == stage, jobs.c.state == "queued")
+        .where(*mine, jobs.c.stage == stage, jobs.c.state == "queued")
         .scalar_subquery()
         .label(f"stage_{n}")
         for n, stage in enumerate(stages)
     ]
     now, *times = connection.execute(select(db.now, *oldest)).one()
     return {
-        stage: None if at is None else float(now) - at
+        stage: None if at is None else max(0.0, float(now) - at)
         for stage, at in zip(stages, times, strict=True)
     }
 
@@ -143,16 +138,9 @@ def read_tenant_progress(
     db: Database, tenant: str, stages: Sequence[str]
 ) -> dict[str, StageProgress]:
     """As much of `read_progress` as a tenant may know: of its own jobs. Raises TransientError."""
-    query = select(jobs.c.stage, db.now - func.min(jobs.c.queued_at)).where(
-        jobs.c.tenant == tenant, jobs.c.state == "queued"
-    )
     with db.read() as connection:
-        rows = connection.execute(query.group_by(jobs.c.stage))
-        ages = {stage: float(age) for stage, age in rows}
-    return {
-        stage: StageProgress(max(0.0, ages[stage]) if stage in ages else None, None)
-        for stage in stages
-    }
+        ages = _read_oldest_ages(db, connection, tenant, stages)
+    return {stage: StageProgress(age_s, None) for stage, age_s in ages.items()}
 
 
 def _sum_stage(totals: Mapping[Labels, float], stage: str) -> float:

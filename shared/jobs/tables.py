@@ -133,6 +133,7 @@ jobs = Table(
     UniqueConstraint("tenant", "dedup_key"),
     # How many jobs of a stage are in a state, and since when the oldest of them is queued.
     Index(None, "stage", "state", "queued_at"),
+    Index(None, "tenant", "stage", "state", "queued_at"),
     # What lists walk along, newest first: all jobs of a tenant, those of a stage, those in a state.
     Index(None, "tenant", "created_at", "id"),
     Index(None, "tenant", "stage", "created_at", "id"),

@@ -135,6 +135,7 @@ def record_upload(
         row = _find(connection, tenant, stored.sha256)
         if row is None:
             check_quota(_measure(connection, tenant), stored.size, quota_bytes)
+        if row is None or row.expired_at is not None:
             require_room(connection, tenant, stored.size)
         place()
         if row is None:

@@ -75,11 +75,11 @@ RULES = (
     "finds it closer to the original. The other tests of forgetting change no verdict. "
     "Differences are "
     "those of the release and the retrained models, means over deletions with 95 % intervals. "
-    "“Closer to the original” in the three-sample test requires that the statistic is "
-    "significantly above zero (one-sided at 5 %, jackknife over deletions; its 95 % interval may "
-    "still contain zero) and so large that a retrained model would show it in at most 5 % of the "
-    "cases; after relearning on forgotten samples, that the interval of the way to retraining "
-    "lies below 50 % and that a retrained model would show such losses in at most 0.2 % of the cases.",
+    "“Closer to the original” in the three-sample test requires that the 95 % interval of the "
+    "statistic (jackknife over deletions) lies above zero and that a retrained model would show "
+    "such a statistic in at most 5 % of the cases; after relearning on forgotten samples, that the "
+    "interval of the way to retraining lies below 50 % and that a retrained model would show such "
+    "losses in at most 0.2 % of the cases.",
 )
 
 ReleaseKey = tuple[int, tuple[str, str], tuple[str, str]]

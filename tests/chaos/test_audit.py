@@ -14,7 +14,7 @@ import pytest
 from tests.support.system import TOKEN, System
 from tests.support.waiting import TIMEOUT_S, wait_for
 
-pytestmark = pytest.mark.timeout(3600)  # each wait has its own limit
+pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]  # each wait has its own limit
 
 AUDIT: dict[str, Any] = {
     "name": "two deletions",

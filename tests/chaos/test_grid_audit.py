@@ -15,7 +15,7 @@ from tests.support.system import TOKEN, System
 from tests.support.tiny_chain import DATA, MODEL, write_data
 from tests.support.waiting import TIMEOUT_S, wait_for
 
-pytestmark = pytest.mark.timeout(3600)  # each wait has its own limit
+pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]  # each wait has its own limit
 
 STAGES = (
     "pretrain,train,unlearn,defend,retraining,probe,attack,shadow,evaluate,forgetting,report,"

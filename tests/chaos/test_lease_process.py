@@ -24,7 +24,11 @@ def another_lease(process: subprocess.Popen[bytes], old: psutil.Process) -> psut
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
-@pytest.mark.parametrize("deaf", [False, True], ids=["it beats", "it says nothing"])
+@pytest.mark.parametrize(
+    "deaf",
+    [False, pytest.param(True, marks=pytest.mark.long)],
+    ids=["it beats", "it says nothing"],
+)
 def test_under_a_job(sqlite_system: System, how: signal.Signals, deaf: bool) -> None:
     system = sqlite_system
     process = system.start_worker("sleep", PALIMPSEST_LEASE_S="30")

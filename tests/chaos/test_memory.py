@@ -57,6 +57,7 @@ def test_more_than_the_limit_is_out_of_memory_and_not_repeated_and_less_is_not(
         assert "the limit is 1.2 GB" in str(large.message)
 
 
+@pytest.mark.long
 def test_a_plain_kill_of_a_large_child_is_a_lost_worker(system: System) -> None:
     job = system.submit("take", {"bytes": int(0.9 * (LIMIT - taken(system))), "die": True})
     wait_for(lambda: system.get_job(job).lost_count == 1, TIMEOUT_S, "it is charged")

@@ -207,6 +207,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         made.close()
 
 
+@pytest.mark.long
 @pytest.mark.timeout(3600)  # it waits for one thing after another, each with its own limit
 def test_an_audit_outlives_every_process_of_a_serve(serve: Serve) -> None:
     effects = serve.folder / "effects"

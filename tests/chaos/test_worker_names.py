@@ -6,6 +6,8 @@ from __future__ import annotations
 import signal
 import subprocess
 
+import pytest
+
 from shared.jobs import worker_registry
 from tests.support.sleep_jobs import make_params
 from tests.support.system import System, wait_for
@@ -45,6 +47,7 @@ def test_a_pool_child_that_is_replaced_while_its_worker_drains_takes_nothing(
     assert system.get_job(waiting).state == "queued"
 
 
+@pytest.mark.long
 def test_sigterm_at_any_moment_of_a_start_ends_the_worker_and_leaves_no_mark(
     sqlite_system: System,
 ) -> None:

@@ -137,3 +137,17 @@ def test_what_has_expired_takes_no_room(store: JobStore) -> None:
     shelf.set_day(0)
     assert read_inventory(store.db).artifacts["job"] == (0, 0)
     assert store.post(make_planned_job("more"))
+
+
+def test_what_has_expired_needs_room_to_come_back(store: JobStore, tmp_path: Path) -> None:
+    folder = ArtifactStore.from_url(f"file://{tmp_path}/artifacts")
+    shelf = Shelf(store)
+    shelf.submit("attack")
+    shelf.run("RECONSTRUCTION", b"1234567890")
+    shelf.collect_on(31)
+    shelf.set_day(0)
+    limit(store, max_artifact_bytes=9)
+    with pytest.raises(StorageFull, match="hold 0"):
+        bring(store, folder, b"1234567890")
+    limit(store, max_artifact_bytes=10)
+    bring(store, folder, b"1234567890")

@@ -10,12 +10,12 @@ from sqlalchemy import select, update
 from shared.artifacts import ArtifactStore, compute_sha256
 from shared.errors import Conflict, NotFound, TransientError
 from shared.jobs import control, queries, uploads
-from shared.jobs.collector import Collector
 from shared.jobs.records import Input
 from shared.jobs.retention import Retention
 from shared.jobs.tables import artifacts, deleted_artifacts
 from shared.jobs.uploads import QuotaExceeded, Upload
 from tests.support.job_store import ALICE, BOB, JobStore, make_planned_job, run_together
+from tests.support.retention import make_collector
 
 HOUR_S = 3600.0
 
@@ -212,7 +212,7 @@ def test_expired_uploads_that_a_job_needs_do_not_keep_others(
         store.post(make_planned_job(f"{n}", Input("IN", sha256=sha256)))
     with store.db.write() as connection:
         connection.execute(update(artifacts).values(expires_at=artifacts.c.expires_at - 60))
-    collector = Collector(store.db, folder, Retention())
+    collector = make_collector(store.db, folder, Retention())
     assert collector.collect() == {"uploads": 1}
     with store.db.read() as connection:
         left = set(connection.execute(select(artifacts.c.sha256)).scalars())

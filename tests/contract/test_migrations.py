@@ -128,12 +128,12 @@ def test_a_store_with_rows_in_every_table_keeps_them_all(db: Database, revision:
     with db.write() as connection:
         before = fill_tables(connection)
     later = list_revisions()[list_revisions().index(revision) + 1 :]
-    for step in later:
-        migrate(db, step)
-        for table in GONE.get(step, set()):
+    for steps in (later[:1], later[1:]):  # the next one by itself, then all the others
+        migrate(db, (steps or later)[-1])
+        for table in {table for step in steps for table in GONE.get(step, set())}:
             before.pop(table, None)
         after = _count_rows(db)
-        assert {table: after[table] for table in before} == before, step
+        assert {table: after[table] for table in before} == before, steps
     require_current_schema(db)
 
 

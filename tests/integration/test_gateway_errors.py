@@ -241,19 +241,7 @@ def test_no_query_path_or_header_makes_a_500(gateway, path, item, query, headers
         assert answer.content_type == "application/problem+json"
 
 
-LINES = (
-    "\n",
-    "\r",
-    "\r\nX-Injected: 1",
-    "a\x0bb",
-    "\x1c",
-    "\x85",
-    "\u2028",
-    "\0",
-    '"',
-    "\xff",
-    "\u4e2d",
-)
+LINES = ("\n", "\r", "\r\nX-Injected: 1", "a\x0bb\x1c\x85", "\0", '"\xff\u2028\u4e2d')
 REQUEST_HEADERS = (
     "If-None-Match",
     "Last-Event-ID",

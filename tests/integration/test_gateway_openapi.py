@@ -65,7 +65,7 @@ def generate(gateway: GatewayProcess, examples: int, cases: int) -> None:
 
 @pytest.mark.slow
 def test_a_thousand_requests(gateway: GatewayProcess) -> None:
-    generate(gateway, 20, 1000)
+    generate(gateway, 2, 1000)
 
 
 @pytest.mark.long

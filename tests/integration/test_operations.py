@@ -58,7 +58,7 @@ def libpq(url: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("kind", [pytest.param("sqlite", marks=pytest.mark.long), "postgresql"])
 def test_what_was_backed_up_while_jobs_ran_is_restored_and_goes_on(
     request: pytest.FixtureRequest,
     make_system: Callable[..., System],

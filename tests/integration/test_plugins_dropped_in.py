@@ -170,6 +170,7 @@ def test_serve_does_not_begin_with_a_plugin_that_does_not_import(tmp_path: Path)
     assert not (tmp_path / ".palimpsest/run/supervisord.pid").exists()
 
 
+@pytest.mark.long
 def test_serve_publishes_the_catalog_of_its_code_before_its_gateway_answers(tmp_path: Path) -> None:
     database = tmp_path / ".palimpsest/palimpsest.db"
     plain, more = copy_tree(tmp_path / "plain", {}), copy_tree(tmp_path / "more", {FILE: HALFWAY})

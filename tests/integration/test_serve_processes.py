@@ -192,6 +192,7 @@ def test_a_taken_port_is_told_and_the_preferred_one_is_only_preferred(tmp_path: 
     assert f"port {port} is taken" in done.stderr
 
 
+@pytest.mark.long
 def test_a_killed_serve_leaves_nothing_that_the_next_one_minds(tmp_path: Path) -> None:
     one_worker = ["--workers", "train=0", "unlearn=0", "evaluate=0"]
     command = [sys.executable, "-m", "deploy.local.serve", *one_worker]

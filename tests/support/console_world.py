@@ -37,6 +37,7 @@ from tests.support.gateway import (
     serve_gateway,
 )
 from tests.support.keys import end_key, find_id, make_key
+from tests.support.reported_audits import build_measured_report, finish_with_report, make_files
 
 N_WORKERS = 70  # more than the home page lists one by one
 HEARTBEAT_S = 5.0
@@ -53,7 +54,10 @@ DATASET_INSPECTION = {
 
 
 # What a page cannot do without.
-QUERIES = {"/jobs/cancel": "?state=queued"}
+QUERIES = {
+    "/jobs/cancel": "?state=queued",
+    "/compare": "?audits=<audit_id>&audits=<compared_id>",
+}
 
 
 @dataclass(frozen=True)
@@ -92,10 +96,11 @@ class World:
 
     def _build_path(self, rule: str) -> str:
         values = self.arguments | {"name": self.arguments[_choose_kind(rule)]}
+        path = rule + QUERIES.get(rule, "")
         for argument, value in values.items():
-            rule = rule.replace(f"<{argument}>", str(value))
-        assert "<" not in rule, f"{rule}: World.arguments has no value for it"
-        return rule + QUERIES.get(rule, "")
+            path = path.replace(f"<{argument}>", str(value))
+        assert "<" not in path, f"{path}: World.arguments has no value for it"
+        return path
 
 
 def _choose_kind(rule: str) -> str:
@@ -157,7 +162,8 @@ def _fill(gateway: GatewayProcess) -> dict[str, Any]:
     key = _add_keys(gateway.db)
     _add_workers(gateway.db)
     return {
-        "audit_id": audits["succeeded"], "job_id": job, "sha256": uploads[4], "key_id": key, "version": 1,
+        "audit_id": audits["succeeded"], "compared_id": audits["compared"], "job_id": job,
+        "sha256": uploads[4], "key_id": key, "version": 1,
         "webhook_id": webhook, "stage": "unlearn", "worker_id": "gpu-01", "model": "before", "dataset": "photos",
     }  # fmt: skip
 
@@ -203,18 +209,21 @@ def _declare(client: httpx.Client, worker: ManualWorker, uploads: list[str]) -> 
 
 
 def _post_audits(client: httpx.Client, worker: ManualWorker, upload: str) -> dict[str, str]:
-    """An audit in every state, by state; the one that has succeeded read an upload."""
+    """An audit in every state, by state; the one that has succeeded read an upload. `compared` has
+    succeeded too."""
     files = {"name": "own", "params": {"path": f"upload:{upload}"}}
     posted = {}
-    for n, state in enumerate(("succeeded", "failed", "cancelled", "running", "queued")):
+    states = ("compared", "succeeded", "failed", "cancelled", "running", "queued")
+    for n, state in enumerate(states):
         # another model each, so that no two share a job
         spec = {**AUDIT, "model": {"name": "mlp", "params": {"width": 8 + n}}}
         spec |= {"name": f"nightly scrub {n + 1}"}
         if state == "succeeded":
             spec["dataset"] = files
         posted[state] = str(_post(client, "/v1/audits", spec)["id"])
-        if state == "succeeded":
-            worker.finish_all()
+        if state in ("compared", "succeeded"):
+            report, evaluations, galleries = build_measured_report(4.0 * n)
+            finish_with_report(worker, make_files(report, galleries), evaluations)
         elif state == "failed":
             worker.finish(worker.claim(), b"base")
             worker.fail(

@@ -12,9 +12,12 @@ SLEEP_STAGE = {"workers/stages/sleep.py": (ROOT / "tests/support/stages/sleep.py
 
 
 def copy_tree(to: Path, extra: Mapping[str, str] | None = None) -> Path:
-    """`services`, `workers`, `shared`, `deploy` under `to`, and the extra files (path -> text)."""
+    """`services`, `workers`, `shared`, `deploy` under `to`, and the extra files (path -> text).
+
+    With the bytecode, which is valid for the copy as well; without such as is just being written.
+    """
     for name in ("services", "workers", "shared", "deploy"):
-        shutil.copytree(ROOT / name, to / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, to / name, ignore=shutil.ignore_patterns("*.pyc.*"))
     for path, text in (extra or {}).items():
         (to / path).parent.mkdir(parents=True, exist_ok=True)
         (to / path).write_text(text)

@@ -13,7 +13,7 @@ from services.gateway.api._dry_run import DryRun, DryRunQuery, describe_dry_run
 from services.gateway.deps import current_store
 from services.gateway.filters import JobFields
 from services.gateway.problems import document_errors
-from services.gateway.responses import respond_accepted, respond_with_etag
+from services.gateway.responses import respond_accepted, respond_with_digest_etag
 from services.gateway.schemas import JobView, format_rfc3339, serialize_job
 from services.gateway.submission import (
     JOB_ID,
@@ -28,7 +28,7 @@ from shared.artifacts import compute_sha256
 from shared.errors import InvalidRequest
 from shared.jobs.filters import JobFilter
 from shared.jobs.previews import MEDIA_TYPE
-from shared.jobs.records import Job, SubmitResult
+from shared.jobs.records import SubmitResult
 from shared.jobs.states import TERMINAL
 
 routes = make_blueprint("jobs", "one unit of work at one stage")
@@ -181,17 +181,7 @@ def cancel_jobs(body: CancelBody, query: CancelQuery) -> Response:
 def get_job(path: JobPath) -> Response:
     """Get one job. Its ETag changes whenever the job changes: until then, a request with
     If-None-Match gets a 304."""
-    job = current_store().get_job(path.valid_id)
-    return respond_with_etag(serialize_job(job), _make_etag(job))
-
-
-def _make_etag(job: Job) -> str:
-    # joining another audit changes the response, but not the job's version
-    return (
-        f"{job.version}-{compute_sha256(' '.join(job.audits).encode())[:8]}"
-        if job.audits
-        else str(job.version)
-    )
+    return respond_with_digest_etag(serialize_job(current_store().get_job(path.valid_id)))
 
 
 @routes.get(

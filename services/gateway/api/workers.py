@@ -12,7 +12,7 @@ from services.gateway import operator_actions
 from services.gateway.api._blueprint import make_blueprint
 from services.gateway.deps import current_gateway
 from services.gateway.problems import document_errors
-from services.gateway.queue_reading import StageQueue, choose_tenant, read_queue, read_queues
+from services.gateway.queue_reading import StageQueue, choose_tenant, read_queue, read_recent_queues
 from services.gateway.schemas import WorkerView, format_rfc3339, serialize_worker
 from services.gateway.scopes import require_scope
 from services.gateway.submission import STAGE_NAME, WORKER_ID, require_id_format
@@ -80,7 +80,7 @@ def get_queues() -> Response:
     With very many jobs the counts may be a few seconds old; the header `Age` gives their age in
     seconds.
     """
-    queues, age_s = read_queues()
+    queues, age_s = read_recent_queues()
     response = jsonify({"items": [_serialize_queue(queue) for queue in queues.values()]})
     response.headers["Age"] = str(int(age_s))
     return response

@@ -25,16 +25,16 @@ PAGE_SIZE = 100
 @pages.get("/workers")
 def show_list() -> Response:
     """All workers of the last hour, live ones first, and the stages."""
-    tenant = choose_tenant()
+    gateway, tenant = current_gateway(), choose_tenant()
     revision = find_revision(Topic(tenant))
     stage = request.args.get("stage", "")
-    workers = worker_registry.list_workers(current_gateway().deps.db, tenant)
+    workers = worker_registry.list_workers(gateway.deps.db, tenant)
     shown = [worker for worker in workers if not stage or stage in worker.stages]
     start = max(0, request.args.get("from", 0, type=int))
     return render_page(
         "workers.html",
         revision=revision,
-        queues=read_queues()[0].values(),
+        queues=read_queues(gateway, tenant).values(),
         workers=shown[start : start + PAGE_SIZE],
         n_live=sum(worker.live for worker in workers),
         n_shown=len(shown),

@@ -44,8 +44,8 @@ def compare_three_samples(
 
     The statistic is T = D(release, retrained) - D(release, original), where D is the squared
     maximum mean discrepancy of the models' outputs on the forget sets, with a Gaussian kernel, at
-    the largest of five bandwidths. "Not forgotten" takes both of two tests at 5 %: T is above 0 by
-    a jackknife over deletions; and at most 5 % of the assignments that swap each deletion's
+    the largest of five bandwidths. "Not forgotten" takes both of two tests: the 95 % interval of T,
+    from a jackknife over deletions, is above 0; and at most 5 % of the assignments that swap each deletion's
     release with its retrained models have a T as large. It is asked only where such swaps also
     tell the original from the retrained models. Together they flag no retrained model of another
     seed, whether the original differs from them or not.
@@ -83,11 +83,9 @@ def compare_three_samples(
     statistics = _compute_relative(grams, swaps)
     statistic, p = statistics[0].item(), _count_as_large(statistics)
     error = _jackknife(grams, swaps[:1])
-    is_above_0 = statistic > NormalDist().inv_cdf(1 - LEVEL) * error
     half = NormalDist().inv_cdf(1 - LEVEL / 2) * error
-    return ThreeSampleTest(
-        statistic, p, is_above_0 and p <= LEVEL, low=statistic - half, high=statistic + half
-    )
+    low, high = statistic - half, statistic + half
+    return ThreeSampleTest(statistic, p, low > 0 and p <= LEVEL, low=low, high=high)
 
 
 def _align(logits: Tensor, labels: Tensor) -> Tensor:

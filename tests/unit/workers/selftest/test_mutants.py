@@ -46,7 +46,7 @@ MUTANTS: list[tuple[str, Callable[..., Any], str, str]] = [
     ("nothing_done", way.measure_way, "done = release - original", "done = retrained.mean(1) - original"),
     ("nothing_done_flagged", three_sample._compute_relative, "to_retrained - to_original", "to_original"),
     ("retrained", way.measure_way, "whole = retrained.mean(1) - original", "whole = retrained.mean(1)"),
-    ("retrained_flagged", three_sample.compare_three_samples, "is_above_0 and p <= LEVEL", "p >= LEVEL"),
+    ("retrained_flagged", three_sample.compare_three_samples, "low > 0 and p <= LEVEL", "p >= LEVEL"),
 ]  # fmt: skip
 
 
