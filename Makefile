@@ -30,12 +30,12 @@ docs: .venv  ## build the documentation site in site/
 sync-client: .venv  ## write services/client/sync_client.py, which is generated from async_client.py
 	$(BIN)/python -m tests.support.sync_client
 
-# Eight, not two: tests of processes mostly wait. In the order of tests/conftest.py: slow files first.
+# Six, not two: tests of processes also wait. In the order of tests/conftest.py: slow files first.
 test: .venv  ## run the whole test suite
-	$(BIN)/pytest -n 8 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n 6 --dist loadfile --no-loadscope-reorder
 
 test-fast: .venv  ## run the tests that start no servers (within 3 min): units, contracts on SQLite, architecture, gateway, command line
-	$(BIN)/pytest -n 4 --dist loadfile -m 'not long and not slow' tests/architecture tests/golden tests/unit tests/contract tests/integration
+	$(BIN)/pytest -n 3 --dist loadfile -m 'not long and not slow' tests/architecture tests/golden tests/unit tests/contract tests/integration
 
 test-faults: .venv  ## run storms of faults and the longer tests of killed processes (about 15 min)
 	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder -m long tests/chaos tests/integration/test_operations.py tests/integration/test_plugins_dropped_in.py tests/integration/test_serve_processes.py

@@ -34,6 +34,7 @@ WHOLE_STORE = {
     "credentials.py": "looks whether there is any key",
     "deps.py": "holds it",
     "operator_actions.py": "serves the operator",
+    "queue_counts.py": "counts the jobs of whoever asks",
     "queue_reading.py": "queues and workers belong to all",
     "revision_stream.py": "follows what a page has shown to its tenant",
     "stream_poller.py": "hands it to what is followed",

@@ -23,6 +23,8 @@ from shared.jobs.records import Claim
 from shared.jobs.tables import events, jobs, metadata
 from tests.support.job_store import ALICE, JobStore, compute_sha256, make_planned_job
 
+pytestmark = pytest.mark.slow
+
 # a, b -> d -> e; a -> c
 GRAPH = {"a": "", "b": "", "c": "a", "d": "ab", "e": "d"}
 MAX_LOST = 3

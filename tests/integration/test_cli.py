@@ -416,6 +416,7 @@ def test_as_a_program(gateway, worker, tmp_path):
     assert "Traceback" not in piped.stderr
 
 
+@pytest.mark.slow
 def test_interrupted_in_a_pipe(gateway, run, worker):
     job = run("submit", "sleep", "--seed", "9").out.strip()
     process = subprocess.Popen(

@@ -21,6 +21,8 @@ from tests.support import gateway as support
 from tests.support.cli import COMMAND, Runner, make_runner
 from tests.support.gateway import TOKEN, GatewayProcess, ManualWorker, serve_gateway
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def client(gateway: GatewayProcess) -> Client:

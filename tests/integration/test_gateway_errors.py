@@ -280,6 +280,7 @@ def _ways_in(gateway: GatewayInProcess, text: str) -> list[tuple[str, str, dict[
     return [*found, *(("get", path, {}) for path in signed_in)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", LINES, ids=ascii)
 def test_no_text_of_a_request_gets_into_a_header(gateway, text):
     asked = _ways_in(gateway, text)

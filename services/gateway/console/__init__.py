@@ -19,13 +19,12 @@ from services.gateway.console import (
     audit_actions,
     audits,
     compare,
-    datasets,
+    declarations,
     home,
     job,
     jobs,
     keys,
     live,
-    models,
     new_audit,
     result,
     sign_in,
@@ -49,8 +48,8 @@ PAGES = (
     jobs.pages,  # /jobs
     job.pages,  # /jobs/{id}
     new_audit.pages,  # /audits/new, /audits/draft
-    models.pages,  # /models
-    datasets.pages,  # /datasets
+    declarations.MODELS,  # /models
+    declarations.DATASETS,  # /datasets
     artifacts.pages,  # /artifacts
     keys.pages,  # /keys
     tenants.pages,  # /tenants

@@ -15,6 +15,8 @@ from tests.support.tiny_chain import DATA, MODEL, Outputs, parse_output, run_cha
 from workers.context import StageOutput
 from workers.local import run_stage
 
+pytestmark = pytest.mark.slow
+
 STEPS: dict[str, Any] = {"iterations": 60}
 
 

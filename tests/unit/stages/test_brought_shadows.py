@@ -29,6 +29,8 @@ from tests.unit.stages.test_ingest import write_samples
 from tests.unit.stages.test_ingest_retrained import export
 from workers.local import run_stage
 
+pytestmark = pytest.mark.slow
+
 DELETIONS, SIZE = 4, 204  # so that the tested training set has 200 samples for shadow deletions
 DATA = {"name": "npz", "params": {"path": "digits.npz"}}
 RECIPE = {"epochs": 1, "lr": 0.05, "batch_size": 64}

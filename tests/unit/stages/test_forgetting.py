@@ -20,6 +20,8 @@ from tests.support.tiny_chain import DATA, Outputs, run_chain, write_data
 from workers.context import StageOutput
 from workers.local import run_stage
 
+pytestmark = pytest.mark.slow
+
 DELETIONS = 6
 TRAIN = {"size": 20, "lr": 0.3, "batch_size": 4, "epochs": 20}
 ALL = ["three_sample", "klom", "linear_probe", "relearning", "relearning_forgotten"]

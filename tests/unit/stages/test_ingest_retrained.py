@@ -31,6 +31,8 @@ from tests.support.local_plan import PlanOutputs, run_planned
 from tests.support.tiny_chain import DATA, MODEL
 from tests.unit.stages.test_ingest import change, find_output, write_samples
 
+pytestmark = pytest.mark.slow
+
 DELETIONS, SEEDS = 6, 3
 LABORATORY: dict[str, Any] = {
     "dataset": DATA,
