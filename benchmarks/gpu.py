@@ -155,7 +155,7 @@ def profile_step(device: str) -> list[tuple[str, float, int]]:
     problem.search(objective, trials, 2, ctx)
     on_gpu = device == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
-    with profile(activities=activities) as profiler:
+    with profile(activities=activities, acc_events=True) as profiler:
         problem.search(objective, trials, PROFILED_STEPS, ctx)
     events = [
         (

@@ -185,6 +185,7 @@ def _make_runner(settings: Settings) -> Runner:
             torch.backends.cpu.get_cpu_capability(),
         ),
     )
+    job_runner.devices.announce()
     # A child that replaces a dead one finds the dead one's job without waiting for the reconciler.
     wakeup.notify(served_stages)
     return job_runner

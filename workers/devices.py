@@ -67,23 +67,37 @@ class WorkerDevices:
         self._db, self._worker, self._state, self._lease_s = db, worker, state, lease_s
         self._devices = devices
 
+    def announce(self) -> None:
+        """Take a device before there is a job, so that others leave their share of its memory."""
+        if self._devices:
+            self._state.write_device_fence(self._lease(in_use=False).fence)
+
     def choose(self, wait: Wait) -> tuple[torch.device, str]:
         """The device for the next job, and its kind; what has no index of its own goes there too.
+
+        The job may take as much of its memory as each of those who hold it.
 
         Args:
             wait: calls what it is given until the job store answers.
         """
         if not self._devices:
             return torch.device(CPU), CPU
-        lease = wait(
-            lambda: lease_device(
-                self._db, self._worker, socket.gethostname(), self._devices, self._lease_s
-            )
-        )
+        lease = wait(lambda: self._lease(in_use=True))
         self._state.write_device_fence(lease.fence)
         index = lease.device.index
         if index != torch.cuda.current_device():
             # what this process keeps there for its next job is in the way of those who stay
             torch.cuda.empty_cache()
             torch.cuda.set_device(index)
+        torch.cuda.set_per_process_memory_fraction(1 / lease.holders, index)
         return torch.device("cuda", index), lease.device.kind
+
+    def _lease(self, *, in_use: bool) -> DeviceLease:
+        return lease_device(
+            self._db,
+            self._worker,
+            socket.gethostname(),
+            self._devices,
+            self._lease_s,
+            in_use=in_use,
+        )

@@ -37,10 +37,11 @@ class Device:
 
 @dataclass(frozen=True)
 class DeviceLease:
-    """The device that a worker computes on."""
+    """The device that a worker computes on, and how many workers hold it, this one too."""
 
     device: Device
     fence: int
+    holders: int
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,20 @@ class LeasedDevice:
 
 
 def lease_device(
-    db: Database, worker: str, host: str, devices: Sequence[Device], lease_s: float
+    db: Database,
+    worker: str,
+    host: str,
+    devices: Sequence[Device],
+    lease_s: float,
+    *,
+    in_use: bool = True,
 ) -> DeviceLease:
     """Lease one of `devices` for the worker's next job, in the place of the lease that it has.
 
     Args:
         devices: those that the worker can see, at least one.
         lease_s: how long the lease holds without a renewal.
+        in_use: the worker has a job; one that starts has none yet.
 
     Raises:
         TransientError: the job store is unavailable; the worker has no lease for this job.
@@ -87,7 +95,7 @@ def lease_device(
             "device": device.id,
             "kind": device.kind,
             "memory_bytes": device.memory_bytes,
-            "in_use": True,
+            "in_use": in_use,
             "fence": fence,
             "lease_until": db.now + lease_s,
         }
@@ -99,7 +107,8 @@ def lease_device(
             .where(workers.c.id == worker, workers.c.device != device.kind)
             .values(device=device.kind)
         )
-        return DeviceLease(device, fence)
+        holders = 1 + sum(device_id == device.id for device_id, _ in others)
+        return DeviceLease(device, fence, holders)
 
     return db.run_transaction(lease)
 

@@ -26,12 +26,16 @@ class FakeCuda:
     free_bytes: int = 70 * GIB
     reserved_bytes: int = 0
     current: int = 0
+    shares: dict[int, float] = field(default_factory=dict)  # of the process, by index
     emptied: list[int] = field(default_factory=list)  # the current device at each `empty_cache`
 
     def get_properties(self, index: int) -> SimpleNamespace:
         return SimpleNamespace(
             name=self.kinds[index], total_memory=self.memory_bytes, uuid=self.uuids[index]
         )
+
+    def limit(self, share: float, index: int) -> None:
+        self.shares[index] = share
 
     def select(self, index: int) -> None:
         self.current = index
@@ -50,6 +54,8 @@ def make_cuda(monkeypatch: pytest.MonkeyPatch, *kinds: str) -> FakeCuda:
         "mem_get_info": lambda _device=None: (cuda.free_bytes, cuda.memory_bytes),
         "memory_reserved": lambda _device=None: cuda.reserved_bytes,
         "memory_allocated": lambda _device=None: 0,
+        "get_per_process_memory_fraction": lambda device: cuda.shares.get(device.index, 1.0),
+        "set_per_process_memory_fraction": cuda.limit,
         "max_memory_allocated": lambda _device=None: 3 * GIB,
         "reset_peak_memory_stats": lambda _device=None: None,
     }.items():

@@ -58,9 +58,12 @@ def estimate_trial_bytes(architecture: Architecture, images: int) -> int:
 
 
 def _get_free_bytes(device: torch.device) -> int:
-    """What this process can still take of the device: what nobody has, and what torch keeps."""
-    free, _ = torch.cuda.mem_get_info(device)
-    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    """What this process can still take of the device: what nobody has, and what torch keeps, up to
+    the process's share."""
+    free, total = torch.cuda.mem_get_info(device)
+    share = int(total * torch.cuda.get_per_process_memory_fraction(device))
+    within = min(free + torch.cuda.memory_reserved(device), share)
+    return within - torch.cuda.memory_allocated(device)
 
 
 def _get_limit_bytes() -> int:

@@ -64,9 +64,12 @@ def test_trials_fill_what_a_gpu_has_free(monkeypatch: pytest.MonkeyPatch) -> Non
     assert fit_chunk_size(SMALL, 1, CUDA) == 64
     cuda.reserved_bytes = cuda.free_bytes  # kept by torch for this process, and not in use
     assert fit_chunk_size(SMALL, 1, CUDA) == 128
+    cuda.memory_bytes, cuda.shares[0] = cuda.free_bytes, 0.5  # this one's share of the device
+    assert fit_chunk_size(SMALL, 1, CUDA) == 32
+    cuda.shares[0] = 1.0
     cuda.free_bytes, cuda.reserved_bytes = need // 2, 0  # another worker has the rest
     assert fit_chunk_size(SMALL, 1, CUDA) == 1
-    cuda.free_bytes = 10_000 * GIB
+    cuda.free_bytes = cuda.memory_bytes = 10_000 * GIB
     assert fit_chunk_size(SMALL, 1, CUDA) == MAX_DEVICE_CHUNK_SIZE
     assert fit_chunk_size(SMALL, 1, torch.device("cpu")) == MAX_CHUNK_SIZE == 32
 

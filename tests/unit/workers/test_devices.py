@@ -91,6 +91,18 @@ def test_a_job_computes_on_the_leased_device_and_the_lease_is_renewed(
     assert state.read_device_fence() == 1
     _choose(db, state)
     assert (state.read_device_fence(), cuda.emptied) == (2, [0])
+    assert cuda.shares == {1: 1.0}
+
+
+def test_a_job_has_the_share_of_one_holder_also_of_those_that_have_no_job_yet(
+    monkeypatch: pytest.MonkeyPatch, db: Database
+) -> None:
+    cuda, state = make_cuda(monkeypatch, "NVIDIA H100"), AttemptState.create()
+    WorkerDevices(db, "other", state, 45.0, list_devices()).announce()
+    assert [lease.in_use for lease in list_device_leases(db, 45.0)] == [False]
+    assert state.read_device_fence() == 1
+    _choose(db, AttemptState.create())
+    assert cuda.shares == {0: 0.5}
 
 
 def test_progress_leaves_room_for_the_fence() -> None:
