@@ -7,7 +7,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # Set in some containers; then each of the hundreds of processes of a test run compiles all sources again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help check docs sync-client test test-fast test-faults test-audits test-long test-gpu gpu-bundle selftest paper serve demo worker doctor bench chaos lock clean
+.PHONY: help check docs sync-client test test-fast test-faults test-audits test-long test-gpu gpu-bundle images compose-test selftest paper serve demo worker doctor bench chaos lock sbom clean
 
 help:  ## list these targets
 	@grep -E '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -53,6 +53,14 @@ test-gpu: .venv  ## run the tests that need a GPU (PALIMPSEST_TEST_DEVICE=cpu ru
 gpu-bundle: .venv  ## put what tests/gpu/run.sh needs on a machine with a GPU into gpu-bundle/ (VERSION=3.12: its Python)
 	tests/gpu/bundle.sh $(BIN)/python $(VERSION)
 
+# the labels say what was built; an index with other builds of torch is named by TORCH_INDEX
+images: .venv  ## build both images with the version that git gives, see deploy/README.md
+	VERSION="$$($(BIN)/python setup.py --version)" REVISION="$$(git rev-parse HEAD)" \
+		SOURCE="$$(git remote get-url origin 2>/dev/null)" docker compose build
+
+compose-test: .venv  ## prove docker-compose.yml on the Docker engine that DOCKER_HOST names (about 20 min)
+	@$(BIN)/python -m tests.compose $(ARGS)
+
 selftest: .venv  ## run the code on cases with a known answer
 	@$(BIN)/python -m workers.selftest
 
@@ -87,5 +95,14 @@ lock: .venv  ## lock the requirements of pyproject.toml (ARGS=-U upgrades all of
 	$(COMPILE) --extra gateway --extra otel -c requirements/all.lock -o requirements/gateway.lock
 	$(COMPILE) --extra worker --extra otel -c requirements/all.lock -o requirements/worker.lock
 
+# Validated against the schema of CycloneDX as it is written; the tool needs no place in .venv.
+sbom: .venv  ## write what both images are made of, in the format CycloneDX, to dist/sbom
+	$(BIN)/pip install -q uv
+	mkdir -p dist/sbom
+	for image in gateway worker; do \
+		$(BIN)/uv tool run --from cyclonedx-bom==7.5.0 cyclonedx-py requirements requirements/$$image.lock \
+			--pyproject pyproject.toml --validate --output-reproducible -o dist/sbom/$$image.cdx.json || exit 1; \
+	done
+
 clean:  ## remove the environment, all state of make serve, and caches
-	rm -rf .venv .palimpsest site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .palimpsest site build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -23,7 +23,7 @@ from services.webhooks.sender import WebhookSender
 from shared import logs
 from shared.artifacts import ArtifactStore
 from shared.config import Settings, load_settings
-from shared.errors import PalimpsestError, TransientError
+from shared.errors import Conflict, PalimpsestError, TransientError
 from shared.jobs import reconcile, worker_registry
 from shared.jobs.collector import Collector
 from shared.jobs.database import Database
@@ -66,11 +66,11 @@ def reconcile_once(
         log.warning(
             "the job store's clock was set back: leases and delays shortened", jobs=shortened_count
         )
-    expired = reconcile.expire_leases(
+    for expired in reconcile.expire_all_leases(
         db, guard, settings.max_lost_attempts, settings.retry_backoff_s
-    )
-    for fields in find_log_fields(db, expired):
-        log.warning("lease expired", **fields)
+    ):
+        for fields in find_log_fields(db, expired):
+            log.warning("lease expired", **fields)
     reconcile.finish_cancels(db)
     limits = {
         stage: WAKEUPS_PER_WORKER * n
@@ -78,7 +78,7 @@ def reconcile_once(
     }
     for stage, n in count_missing_wakeups(reconcile.count_claimable(db, limits), depth).items():
         for _ in range(n):
-            wakeup.notify(stage)
+            wakeup.publish(stage)
     if guard.clock_set_back:  # last, as it takes longest and is the least urgent
         guard.clock_set_back = bool(shifted_count := reconcile.shift_future_queue_times(db))
         if shifted_count:
@@ -146,6 +146,11 @@ def main(arguments: list[str] | None = None) -> int:
         settings = load_settings()
         db = Database(settings.database_url)
         require_current_schema(db)
+        if db.is_pooled:
+            raise Conflict(
+                "the reconciler rewrites tables after deletions and needs connections of its own: "
+                "set PALIMPSEST_DATABASE_URL to the database server rather than to its pooler"
+            )
         artifacts = ArtifactStore.from_url(settings.artifacts_url)
         messages = MessageSender(parse_networks(settings.webhook_allow), create_ssl_context())
     except PalimpsestError as error:

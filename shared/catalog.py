@@ -22,7 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 from shared.catalog_entry import CatalogEntry as CatalogEntry
 from shared.compatibility import incompatibility_reason
 from shared.data_files import DataFile
-from shared.errors import InvalidRequest, PluginImportError
+from shared.errors import InvalidRequest, PluginImportError, TransientError
 from shared.param_schema import (
     build_validator,
     check_schema,
@@ -153,12 +153,26 @@ class Catalog:
     def list_names(self, kind: str) -> list[str]:
         return sorted(n for k, n in self._entries if k == kind)
 
+    def require_published(self) -> None:
+        """In the first minute of a deployment nothing is known of what may be asked for.
+
+        Raises:
+            TransientError: no worker has published a catalog yet.
+        """
+        if not self._entries:
+            raise TransientError(
+                "no worker has published its catalog yet: wait until the first worker has started, "
+                "or start one"
+            )
+
     def get(self, kind: str, name: str, field: str) -> CatalogEntry:
         """The entry, or an error that lists the names there are and the nearest one.
 
         Raises:
+            TransientError: no worker has published a catalog yet.
             InvalidRequest: unknown name; `field` says where in the request it stood.
         """
+        self.require_published()
         entry = self._entries.get((kind, name))
         if entry is None:
             known = self.list_names(kind)

@@ -66,7 +66,8 @@ class Settings(BaseSettings):
 
     database_url: str = Field(
         "sqlite:///.palimpsest/palimpsest.db",
-        description="SQLAlchemy URL: SQLite on one machine, postgresql+psycopg:// for more",
+        description="SQLAlchemy URL: SQLite on one machine, postgresql+psycopg:// for more, with "
+        "?pooler=transaction behind a pooler",
     )
     broker_url: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"), description="Redis that carries the wake-ups"

@@ -27,6 +27,9 @@ MIN_SEEDS = 3  # retraining seeds: with fewer their spread is not known
 MAX_RELEARNED, MAX_STEPS = 5, 20  # relearning on forgotten samples
 MAX_LOSS = 1e4  # nats; the loss of a diverged model is bounded
 ROUNDING_NATS = 1e-6  # smaller differences of losses are rounding of float32 logits
+# By what share of the original's loss retraining has to raise it for there to be anything to forget.
+# Less is a matter of single hard samples, however well seeds agree.
+LEAST_RISE = 0.05
 
 Loss = Annotated[float, Field(ge=0, le=1e6, description="mean cross-entropy, in nats")]
 Reason = Annotated[str, Field(max_length=300)]

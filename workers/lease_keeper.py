@@ -23,6 +23,8 @@ from shared.config import Settings
 from shared.errors import FencedOut, TransientError
 from shared.jobs import attempts, worker_registry
 from shared.jobs.database import Database
+from shared.jobs.device_leases import renew_device_lease
+from shared.jobs.records import WorkerMemory
 from shared.jobs.states import Failure, Stop
 from workers.attempt_state import AttemptState, ControlSignal
 from workers.memory import MemoryWatch, read_usage
@@ -127,19 +129,28 @@ class LeaseKeeper:
             self.held_lease = None
 
     def tick(self) -> None:
+        """One round: look after the attempt, and renew the lease of the device, if any."""
+        self.look_after_attempt()
+        fence = self.state.read_device_fence()
+        if fence is not None:
+            in_use = self.held_lease is not None
+            renew_device_lease(self.db, self.worker, fence, in_use, self.settings.lease_s)
+
+    def look_after_attempt(self) -> None:
         """Renew the lease, or end the attempt; without one, only record that the worker lives."""
         if self.held_lease is not None:
             self.held_lease.stall_detector.update(
                 self.state.heartbeat_count(), self.state.is_waiting()
             )
-        drain = self.send_worker_heartbeat()
         lease = self.held_lease
         if lease is None:
+            self.register_again_unless(self.record_heartbeat())
             return
         if (
             reason := lease.stall_detector.stall_reason()
             or lease.stall_detector.wait_timeout_reason()
         ):
+            self.record_heartbeat()
             return self.kill_stalled(
                 lease, reason, charged=lease.stall_detector.stall_reason() is not None
             )
@@ -147,14 +158,22 @@ class LeaseKeeper:
             lease.signalled_at is not None
             and time.monotonic() - lease.signalled_at > self.settings.stop_grace_s
         ):
+            self.record_heartbeat()
             return self.kill_unresponsive(lease)
+        # the heartbeat goes with the renewal: a fleet of busy workers sends half as much
         flags = attempts.renew_lease(
-            self.db, lease.job, lease.fence, self.settings.lease_s, self.state.read_progress()
+            self.db,
+            lease.job,
+            lease.fence,
+            self.settings.lease_s,
+            self.state.read_progress(),
+            self.read_memory(),
         )
         if flags is None:
             self.state.send_signal(lease.number, ControlSignal.LOST)
             self.held_lease = None
             return
+        self.register_again_unless(flags.drain is not None)
         stop = (
             Stop.CANCEL
             if flags.stop == Stop.CANCEL
@@ -167,27 +186,31 @@ class LeaseKeeper:
             self.state.send_signal(
                 lease.number, ControlSignal.CANCEL if stop == Stop.CANCEL else ControlSignal.TIMEOUT
             )
-        elif drain:
+        elif flags.drain:
             self.state.send_signal(lease.number, ControlSignal.DRAIN)
 
-    def send_worker_heartbeat(self) -> bool:
-        """Record that the worker is alive; returns whether it should drain."""
-        usage, fence = read_usage(self.child_pid), self.state.read_device_fence()
+    def read_memory(self) -> WorkerMemory:
+        """What memory the worker has."""
+        usage = read_usage(self.child_pid)
+        return WorkerMemory(
+            None if usage is None else usage.used_bytes, self.state.read_device_memory()
+        )
+
+    def record_heartbeat(self) -> bool:
+        """Record that the worker is alive; returns whether it is registered."""
+        memory = self.read_memory()
         drain = worker_registry.record_heartbeat(
             self.db,
             self.worker,
-            memory_bytes=None if usage is None else usage.used_bytes,
-            device_memory_bytes=self.state.read_device_memory(),
-            device_use=None
-            if fence is None
-            else worker_registry.DeviceUse(
-                fence, self.held_lease is not None, self.settings.lease_s
-            ),
+            memory_bytes=memory.used_bytes,
+            device_memory_bytes=memory.device_bytes,
         )
-        if drain is None and self.registration is not None and self.is_child_alive():
-            # A worker whose machine slept for an hour was forgotten, and would get no wake-ups.
+        return drain is not None
+
+    def register_again_unless(self, is_registered: bool) -> None:
+        """A worker whose machine slept for an hour was forgotten, and would get no wake-ups."""
+        if not is_registered and self.registration is not None and self.is_child_alive():
             worker_registry.register_worker(self.db, self.worker, **self.registration)
-        return bool(drain)
 
     def kill_stalled(self, lease: HeldLease, reason: str, *, charged: bool) -> None:
         """Kill a stalled child and queue its job again; not counted as lost (`charged`) if it

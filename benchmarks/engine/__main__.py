@@ -6,7 +6,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("throughput", "scale", "audit", "attacks", "metrics", "console")
+NAMES = ("throughput", "scale", "audit", "attacks", "metrics", "console", "fleet", "audit-pages")
 
 if __name__ == "__main__":
     selected = sys.argv[1:2] or NAMES
@@ -14,4 +14,4 @@ if __name__ == "__main__":
         if name not in NAMES:
             sys.exit(f"no benchmark {name}: there are {', '.join(NAMES)}")
         sys.argv = [name, *sys.argv[2:]]
-        importlib.import_module(f"benchmarks.engine.{name}").main()
+        importlib.import_module(f"benchmarks.engine.{name.replace('-', '_')}").main()

@@ -1,9 +1,10 @@
-"""`database-roles`: print the SQL that gives gateway, workers and reconciler roles of their own on
-PostgreSQL. Run it as the role that migrates, after every migration."""
+"""`database-roles`: print the SQL that gives gateway, workers, reconciler and autoscaler roles of
+their own on PostgreSQL. Run it as the role that migrates, after every migration."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Iterable
 
@@ -32,6 +33,7 @@ from shared.jobs.tables import (
     paused_stages,
     plugin_sets,
     previews,
+    service_heartbeats,
     workers,
 )
 
@@ -67,7 +69,9 @@ def run(options: argparse.Namespace) -> int:
         raise InvalidRequest("use only lower-case letters, digits and _", "--prefix")
     print_line(
         build_sql(
-            str(url.database or url.username), str(url.username or "postgres"), options.prefix
+            str(url.database or url.username),
+            str(url.username or os.environ.get("PGUSER", "postgres")),
+            options.prefix,
         )
     )
     return 0
@@ -78,26 +82,26 @@ def build_sql(database: str, owner: str, prefix: str) -> str:
 
     Args:
         owner: the role that migrates, to which all tables belong.
-        prefix: of the names of the three roles.
+        prefix: of the names of the four roles.
     """
-    gateway, worker, reconciler = (
-        f"{prefix}_{name}" for name in ("gateway", "worker", "reconciler")
-    )
+    names = ("gateway", "worker", "reconciler", "scaler")
+    gateway, worker, reconciler, scaler = roles = [f"{prefix}_{name}" for name in names]
+    all_roles = ", ".join(roles)
     tables = metadata.sorted_tables
     lines = [
         "-- Run with psql as the role that migrates; then give each role a password: \\password ROLE",
     ]
-    for role in (gateway, worker, reconciler):
+    for role in roles:
         lines.append(
             f"DO $$ BEGIN CREATE ROLE {role} LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$;"
         )
     lines += [
         f"REVOKE ALL ON DATABASE {_quote(database)} FROM PUBLIC;",
         "REVOKE CREATE ON SCHEMA public FROM PUBLIC;",
-        f"GRANT CONNECT ON DATABASE {_quote(database)} TO {gateway}, {worker}, {reconciler};",
-        f"GRANT USAGE ON SCHEMA public TO {gateway}, {worker}, {reconciler};",
-        f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {gateway}, {worker}, {reconciler};",
-        f"GRANT SELECT ON alembic_version TO {gateway}, {worker}, {reconciler};",
+        f"GRANT CONNECT ON DATABASE {_quote(database)} TO {all_roles};",
+        f"GRANT USAGE ON SCHEMA public TO {all_roles};",
+        f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {all_roles};",
+        f"GRANT SELECT ON alembic_version TO {all_roles};",
         "-- gateway: all rows, no schema",
         _grant(tables, gateway),
         "-- worker: jobs and artifacts; no keys, no log, of tenants only how many jobs may run",
@@ -105,6 +109,10 @@ def build_sql(database: str, owner: str, prefix: str) -> str:
         f"GRANT SELECT (name, max_running_jobs) ON tenants TO {worker};",
         "-- reconciler: all rows but keys",
         _grant([t for t in tables if t.name not in GATEWAY_ONLY], reconciler),
+        "-- scaler (KEDA and pod_costs): how many jobs there are, and which workers run one",
+        f"GRANT SELECT (stage, state, worker) ON jobs TO {scaler};",
+        f"GRANT SELECT (stage) ON paused_stages TO {scaler};",
+        f"GRANT SELECT, INSERT, UPDATE ON {service_heartbeats.name} TO {scaler};",
         f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {gateway}, {worker}, {reconciler};",
         "-- To rewrite tables after a deletion with everything derived (VACUUM FULL), the reconciler must",
         "-- own them, and see how old the transactions of others are. As a member of the owner it may also",

@@ -15,6 +15,7 @@ from services.gateway.asgi import create_asgi_app
 from services.gateway.credentials import require_credentials
 from services.signing import load_configured_key
 from services.webhooks.address import parse_networks
+from shared.artifacts import ArtifactStore
 from shared.config import Settings, load_settings
 from shared.errors import PalimpsestError
 from shared.jobs.database import Database
@@ -79,6 +80,7 @@ def _load_settings() -> Settings:
     settings = load_settings()
     load_configured_key(settings)
     parse_networks(settings.webhook_allow)
+    ArtifactStore.from_url(settings.artifacts_url)
     db = Database(settings.database_url)
     try:
         require_current_schema(db)

@@ -25,6 +25,9 @@ from shared.artifacts.local import DRAFTS_FOLDER, DurableFolder
 from shared.errors import DamagedArtifact, InvalidRequest, NotFound, TransientError
 
 CHUNK_BYTES = 1 << 20
+# of obstore: where S3 is, and whether it may be reached without encryption
+ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT")
+ALLOW_HTTP_VARIABLE = "AWS_ALLOW_HTTP"
 PART_BYTES = 8 << 20  # of an upload to S3, which has at most 10,000
 
 
@@ -49,6 +52,18 @@ def _first_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error).partition("\n")[0]
+
+
+def _require_http_allowed() -> None:
+    """obstore would refuse it too, but only at the first request, after retries, and without the
+    name of the setting."""
+    allowed = os.environ.get(ALLOW_HTTP_VARIABLE, "").lower() in ("true", "1", "yes", "on")
+    for name in ENDPOINT_VARIABLES:
+        if os.environ.get(name, "").lower().startswith("http://") and not allowed:
+            raise InvalidRequest(
+                f"{name} is an http:// address, to which artifacts would travel unencrypted: set "
+                f"{ALLOW_HTTP_VARIABLE}=true to allow that, or use an https:// address"
+            )
 
 
 @contextmanager
@@ -187,13 +202,18 @@ class ArtifactStore:
     @classmethod
     def from_url(cls, url: str) -> ArtifactStore:
         """`file://FOLDER` (absolute or relative, made if missing), `memory://`, or what obstore
-        knows (s3://)."""
+        knows (s3://).
+
+        Raises:
+            InvalidRequest: S3 is at an http:// address, and AWS_ALLOW_HTTP does not allow that.
+        """
         if url == "memory://":
             return cls(MemoryStore())
         if url.startswith("file://"):
             folder = Path(url.removeprefix("file://")).absolute()
             durable = DurableFolder(folder)
             return cls(LocalStore(prefix=folder), durable)
+        _require_http_allowed()
         return cls(
             from_url(url, retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=20)})
         )

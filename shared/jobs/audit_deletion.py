@@ -30,7 +30,15 @@ from shared.jobs.removal import (
     remove_unreferenced_jobs,
 )
 from shared.jobs.states import LIVE, Stop
-from shared.jobs.tables import artifacts, audit_jobs, audits, idempotency, job_artifacts, jobs
+from shared.jobs.tables import (
+    IS_DELETING,
+    artifacts,
+    audit_jobs,
+    audits,
+    idempotency,
+    job_artifacts,
+    jobs,
+)
 from shared.jobs.webhooks import forget_deleted
 
 BATCH = 200  # jobs that one transaction unlinks, or fewer that have many events
@@ -153,7 +161,7 @@ def finish_deletions(
     """Go on with audits that are being deleted, until the clock says `ends_at`; returns how many
     jobs went."""
     with db.read() as connection:
-        pending = list(connection.execute(select(audits.c.id).where(audits.c.deleting)).scalars())
+        pending = list(connection.execute(select(audits.c.id).where(IS_DELETING)).scalars())
     total = Removed()
     for audit_id in pending:
         total += _continue(db, audit_id, ends_at, clock)[0]

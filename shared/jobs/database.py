@@ -20,7 +20,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import StaticPool
 
-from shared.errors import Conflict, TransientError
+from shared.errors import Conflict, InvalidRequest, TransientError
 
 T = TypeVar("T")
 
@@ -34,6 +34,7 @@ _TIMEOUTS_MS = {
     "lock_timeout": 10_000,
     "idle_in_transaction_session_timeout": 60_000,
 }
+_POOLER_OPTION = "pooler"
 # PostgreSQL is a standby, or was made read-only for a while; a transaction waited for too long
 _TRANSIENT_SQLSTATES = ("25006", "25P03")
 LOCK_TIMEOUT_S = 30  # how long SQLite waits for another's lock
@@ -46,12 +47,25 @@ class Database:
 
     def __init__(self, url: str) -> None:
         """`sqlite:///FILE` (its folder is made), `sqlite://` (in memory), or
-        `postgresql+psycopg://`.
+        `postgresql+psycopg://`, with `?pooler=transaction` if a pooler stands before it that may
+        give each transaction another connection.
 
         The values of a statement that fails are in no error, hence in no log: they may be
         secrets.
+
+        Raises:
+            InvalidRequest: the URL names another kind of pooler.
         """
-        self.url = make_url(url)
+        given = make_url(url)
+        pooler = given.query.get(_POOLER_OPTION)
+        if pooler not in (None, "transaction"):
+            raise InvalidRequest(
+                "the option pooler of the database's URL may only be transaction: leave it out "
+                "for a server, or a pooler that keeps connections apart",
+                "database_url",
+            )
+        self.is_pooled = pooler is not None
+        self.url = given.difference_update_query([_POOLER_OPTION])
         self.dialect = self.url.get_backend_name()
         # An in-memory database has one connection, so one transaction at a time.
         self._in_memory_lock: AbstractContextManager[Any] = (
@@ -66,12 +80,20 @@ class Database:
                 pool_pre_ping=True,
                 pool_size=5,
                 max_overflow=70,
-                connect_args={
-                    "connect_timeout": 5,
-                    "options": " ".join(f"-c {name}={ms}" for name, ms in _TIMEOUTS_MS.items()),
-                },
+                connect_args=self._build_connect_args(),
             )
+            # before SQLAlchemy asks for the version, whose text it could not read
+            event.listen(self.engine, "connect", _require_unicode, insert=True)
         self.now: Any = literal_column(NOW_SQL[self.dialect])
+
+    def _build_connect_args(self) -> dict[str, Any]:
+        """What PostgreSQL's driver is told besides the URL."""
+        if self.is_pooled:
+            # What belongs to a connection would stay with one that another process gets next:
+            # statements are not prepared, and the pooler sets the timeouts (docs/scaling.md).
+            return {"connect_timeout": 5, "prepare_threshold": None}
+        options = " ".join(f"-c {name}={ms}" for name, ms in _TIMEOUTS_MS.items())
+        return {"connect_timeout": 5, "options": options}
 
     @property
     def file(self) -> Path | None:
@@ -153,7 +175,17 @@ class Database:
     @contextmanager
     def connect_outside_transaction(self) -> Iterator[Any]:
         """The driver's own connection, for maintenance that no transaction may contain. Each
-        statement commits by itself; the driver's errors are not translated."""
+        statement commits by itself; the driver's errors are not translated.
+
+        Raises:
+            Conflict: a pooler stands before the server, so the next statement may be another
+                connection's.
+        """
+        if self.is_pooled:
+            raise Conflict(
+                "this needs a connection of its own: use the URL of the database server rather "
+                "than that of its pooler"
+            )
         with self._connect(write=True) as connection:
             raw: Any = connection.connection.driver_connection
             if self.dialect == "sqlite":
@@ -225,6 +257,21 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def _require_unicode(connection: Any, _record: Any) -> None:
+    """PostgreSQL tells its encoding with every new connection.
+
+    Raises:
+        Conflict: the database cannot store every text, or stores any bytes as text.
+    """
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding not in ("UTF8", None):  # a pooler in between may not pass it on
+        raise Conflict(
+            f"the database {connection.info.dbname} has the encoding {encoding}, but names, labels "
+            "and messages may contain any character: create a database with ENCODING 'UTF8' "
+            "TEMPLATE template0, and name it in PALIMPSEST_DATABASE_URL"
+        )
 
 
 def _check_foreign_keys(connection: Connection) -> None:

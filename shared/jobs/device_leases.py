@@ -131,9 +131,7 @@ def _choose(
     return min(devices, key=rate)
 
 
-def renew_device_lease(
-    db: Database, connection: Connection, worker: str, fence: int, in_use: bool, lease_s: float
-) -> bool:
+def renew_device_lease(db: Database, worker: str, fence: int, in_use: bool, lease_s: float) -> bool:
     """Keep the lease of this fence; False if there is none, or a newer one.
 
     One that has run out is renewed too: its worker slept, or the job store was away, and it still
@@ -144,7 +142,7 @@ def renew_device_lease(
         .where(device_leases.c.worker == worker, device_leases.c.fence == fence)
         .values(lease_until=db.now + lease_s, in_use=in_use)
     )
-    return bool(connection.execute(query).rowcount)
+    return bool(db.run_transaction(lambda connection: connection.execute(query).rowcount))
 
 
 def list_device_leases(db: Database, lease_s: float) -> list[LeasedDevice]:

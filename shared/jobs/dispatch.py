@@ -30,6 +30,8 @@ from shared.jobs.tables import jobs
 MAX_TENANTS = 64  # in each plugin set that one claim considers
 CANDIDATE_TENANTS = 4  # tenants among whose jobs it chooses
 CANDIDATE_JOBS = 16  # of a tenant's jobs, for those that others are just taking
+# Where others are just taking all of those, as when a thousand workers are woken at once.
+MORE_CANDIDATE_JOBS = 1024
 
 _TURNS_CTE = f"""
 WITH RECURSIVE kinds(plugin_set) AS (
@@ -117,13 +119,12 @@ SELECT (
 )
 
 # PostgreSQL: all at once. Several may walk to the same job, so each has some to spare.
-_POSTGRESQL_TEMPLATES = (
-    f"""{_TURNS_CTE}, winner AS (
+_POSTGRESQL_TEMPLATE = f"""{_TURNS_CTE}, winner AS (
     SELECT j.id FROM turns CROSS JOIN LATERAL (
         SELECT q.id, q.rank FROM jobs q
         WHERE q.state = 'queued' AND q.plugin_set = turns.plugin_set AND q.tenant = turns.tenant
             AND (q.not_before IS NULL OR q.not_before <= {{now}})
-        ORDER BY q.rank, q.id LIMIT {CANDIDATE_JOBS}
+        ORDER BY q.rank, q.id LIMIT {{candidates}}
     ) AS candidate JOIN jobs j ON j.id = candidate.id AND j.state = 'queued'
     ORDER BY turns.running, turns.round, turns.tenant, candidate.rank, candidate.id
     LIMIT 1 FOR UPDATE OF j SKIP LOCKED
@@ -133,14 +134,11 @@ SELECT taken.*, ({_SELECT_INPUTS} WHERE i.job = taken.id) AS inputs,
     (SELECT q.max_running_jobs FROM tenants q WHERE q.name = taken.tenant) AS max_running_jobs,
     ({_SELECT_AUDIT} = taken.id) AS audit
 FROM taken
-""",
-)
+"""
 
-_FIND_TEMPLATES = (
-    f"""SELECT jobs.*, ({_SELECT_INPUTS} WHERE i.job = jobs.id) AS inputs,
+_FIND_TEMPLATE = f"""SELECT jobs.*, ({_SELECT_INPUTS} WHERE i.job = jobs.id) AS inputs,
     ({_SELECT_AUDIT} = jobs.id) AS audit FROM jobs
-WHERE state = 'running' AND worker = :worker AND claim_token = :token""",
-)
+WHERE state = 'running' AND worker = :worker AND claim_token = :token"""
 
 _DIALECT_SQL = {
     "sqlite": {
@@ -163,17 +161,17 @@ _DIALECT_SQL = {
 }
 
 
-def _build_statements(dialect: str, templates: tuple[str, ...]) -> tuple[TextClause, ...]:
-    return tuple(text(t.format(now=NOW_SQL[dialect], **_DIALECT_SQL[dialect])) for t in templates)
+def _build_statement(dialect: str, template: str, candidates: int = CANDIDATE_JOBS) -> TextClause:
+    names = {"now": NOW_SQL[dialect], "candidates": candidates, **_DIALECT_SQL[dialect]}
+    return text(template.format(**names))
 
 
-_CLAIM_STATEMENTS = {
-    "sqlite": _build_statements("sqlite", _SQLITE_TEMPLATES),
-    "postgresql": _build_statements("postgresql", _POSTGRESQL_TEMPLATES),
-}
-_FIND_STATEMENTS = {
-    dialect: _build_statements(dialect, _FIND_TEMPLATES)[0] for dialect in _DIALECT_SQL
-}
+_SQLITE_STATEMENTS = tuple(_build_statement("sqlite", one) for one in _SQLITE_TEMPLATES)
+_POSTGRESQL_STATEMENTS = tuple(
+    _build_statement("postgresql", _POSTGRESQL_TEMPLATE, candidates)
+    for candidates in (CANDIDATE_JOBS, MORE_CANDIDATE_JOBS)
+)
+_FIND_STATEMENTS = {dialect: _build_statement(dialect, _FIND_TEMPLATE) for dialect in _DIALECT_SQL}
 
 
 class _QuotaReached(Exception):
@@ -243,18 +241,22 @@ def _claim_row(
     db: Database, connection: Connection, bind_params: dict[str, Any]
 ) -> Row[Any] | None:
     """The row of the job that is taken."""
-    first, *more = _CLAIM_STATEMENTS[db.dialect]
-    row = connection.execute(first, bind_params).one_or_none()
-    if row is None:
-        return None
-    if not more:
-        if row.max_running_jobs is not None:
-            _require_running_quota(db, connection, row.tenant, row.max_running_jobs)
-        return row
-    taken, _noted = (
-        connection.execute(statement, {**bind_params, "id": row[0]}) for statement in more
-    )
-    return taken.one()
+    if db.dialect == "sqlite":
+        find, *more = _SQLITE_STATEMENTS
+        job_id = connection.execute(find, bind_params).scalar_one_or_none()
+        if job_id is None:
+            return None
+        taken, _noted = (
+            connection.execute(statement, {**bind_params, "id": job_id}) for statement in more
+        )
+        return taken.one()
+    for statement in _POSTGRESQL_STATEMENTS:
+        row = connection.execute(statement, bind_params).one_or_none()
+        if row is not None:
+            if row.max_running_jobs is not None:
+                _require_running_quota(db, connection, row.tenant, row.max_running_jobs)
+            return row
+    return None
 
 
 def _require_running_quota(

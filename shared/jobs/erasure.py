@@ -42,6 +42,7 @@ from shared.jobs.removal import compute_note_id, note_erasure, note_unneeded
 from shared.jobs.scrubbing import scrub
 from shared.jobs.states import LIVE
 from shared.jobs.tables import (
+    IS_DELETING,
     UPLOAD_ORIGIN,
     artifacts,
     audit_jobs,
@@ -191,7 +192,7 @@ def finish_erasures(
     """
     with db.read() as connection:
         pending = set(connection.execute(select(erasures.c.id)).scalars())
-        deleting = connection.execute(select(audits.c.id).where(audits.c.deleting)).scalars()
+        deleting = connection.execute(select(audits.c.id).where(IS_DELETING)).scalars()
         # the traces of an audit are complete when all of it is gone
         unfinished = pending & {compute_note_id(audit_id) for audit_id in deleting}
     if not (finished := pending - unfinished):

@@ -142,9 +142,7 @@ def build_ownership_filter(tenant: str, now: Any) -> ColumnElement[bool]:
 
 def is_deleting(audit_id: Any) -> ColumnElement[bool]:
     """Whether an audit is being deleted: nobody sees it any more."""
-    hidden: ColumnElement[bool] = audit_id.in_(
-        select(tables.audits.c.id).where(tables.audits.c.deleting)
-    )
+    hidden: ColumnElement[bool] = audit_id.in_(select(tables.audits.c.id).where(tables.IS_DELETING))
     return hidden
 
 

@@ -38,9 +38,11 @@ class Pipeline:
         """The stages of a catalog that are wired, for audits whose models come from there.
 
         Raises:
+            TransientError: no worker has published a catalog yet.
             InvalidRequest: no stage is wired, one cannot be run as it says, or stages wait for each
                 other.
         """
+        catalog.require_published()
         entries = {
             entry.name: entry
             for entry in catalog
@@ -52,7 +54,10 @@ class Pipeline:
             name: entry.wiring for name, entry in entries.items() if entry.wiring is not None
         }
         if not wirings:
-            raise InvalidRequest(_nothing_runs(catalog))
+            raise InvalidRequest(
+                "no published stage declares how an audit runs it: start workers of the gateway's "
+                "version, then check /v1/catalog"
+            )
         for name, entry in entries.items():
             if fault := find_fault(entry):
                 raise InvalidRequest(f"the stage {name} {fault}")
@@ -104,15 +109,6 @@ class Pipeline:
             else None
         )
         return cell._replace(unlearning=unlearning, defense=defense, attack=attack)
-
-
-def _nothing_runs(catalog: Catalog) -> str:
-    if not catalog.list_names("stage"):
-        return "no worker has published any stage yet: start a worker, then check /v1/catalog"
-    return (
-        "no published stage declares how an audit runs it: start workers of the gateway's "
-        "version, then check /v1/catalog"
-    )
 
 
 def _require_no_circle(

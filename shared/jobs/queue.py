@@ -82,6 +82,8 @@ class WakeupQueue(Protocol):
 
     def notify(self, stage: str, job_id: str = "") -> None: ...
 
+    def publish(self, stage: str, job_id: str = "") -> None: ...
+
 
 class InMemoryWakeup:
     """Records the stages it was called for. For tests without Redis."""
@@ -92,14 +94,16 @@ class InMemoryWakeup:
     def notify(self, stage: str, job_id: str = "") -> None:  # noqa: ARG002 - the signature of a WakeupQueue
         self.notified_stages.append(stage)
 
+    publish = notify
+
 
 class CeleryWakeup:
-    """Publishes one message, unless enough are pending already: never one message per job.
+    """Publishes messages: never one per job.
 
     Raises the errors of kombu or redis when the broker is unavailable.
     """
 
-    MAX_PENDING = 64  # messages per queue; more would not wake anyone sooner
+    MAX_PENDING = 64  # messages per queue, whoever has jobs; the reconciler counts workers
 
     def __init__(self, app: Celery) -> None:
         self._app = app
@@ -112,10 +116,14 @@ class CeleryWakeup:
         return int(self._redis.llen(stage))
 
     def notify(self, stage: str, job_id: str = "") -> None:
-        """Publish one message, with a job id as a hint."""
+        """Publish one message, unless enough are pending already."""
         if self.depth(stage) < self.MAX_PENDING:
-            # A queue object, not a name: senders do not know the stages in advance.
-            self._app.send_task(TASK_NAME, args=[job_id], queue=Queue(stage), ignore_result=True)
+            self.publish(stage, job_id)
+
+    def publish(self, stage: str, job_id: str = "") -> None:
+        """Publish one message, with a job id as a hint; for who knows how many are needed."""
+        # A queue object, not a name: senders do not know the stages in advance.
+        self._app.send_task(TASK_NAME, args=[job_id], queue=Queue(stage), ignore_result=True)
 
 
 class WakeupSender:

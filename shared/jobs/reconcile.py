@@ -7,7 +7,7 @@ need it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 
 from sqlalchemy import Connection, Update, func, select, update
@@ -17,11 +17,12 @@ from shared.jobs.attempts import compute_max_backoff, record_lost_attempt
 from shared.jobs.control import cancel_remaining_jobs
 from shared.jobs.database import Database
 from shared.jobs.states import State
-from shared.jobs.tables import audits, jobs, paused_stages
+from shared.jobs.tables import IS_CANCELLING, audits, jobs, paused_stages
 
 CLOCK_TOLERANCE_S = 1.0  # by which two readings of one clock may differ
 ROWS_PER_TRANSACTION = 500  # rows changed in one transaction, so that nobody waits long for a lock
 MAX_ROWS = 10_000  # rows changed in one call
+LEASES_PER_TRANSACTION = 100  # an attempt that was lost takes several statements
 
 
 class ExpiryGuard:
@@ -63,7 +64,7 @@ def expire_leases(
     guard: ExpiryGuard,
     max_lost_attempts: int,
     backoff_s: float = 0.0,
-    limit: int = 100,
+    limit: int = LEASES_PER_TRANSACTION,
 ) -> list[str]:
     """End the attempts whose lease has expired, if the guard allows it; returns the job ids. At
     most `limit` in one transaction."""
@@ -95,6 +96,19 @@ def expire_leases(
     except TransientError:
         guard.reset()
         raise
+
+
+def expire_all_leases(
+    db: Database, guard: ExpiryGuard, max_lost_attempts: int, backoff_s: float = 0.0
+) -> Iterator[list[str]]:
+    """As `expire_leases`, until none is left or a round of a reconciler has had enough: when a whole
+    rack is lost, its jobs do not come back a hundred per round."""
+    for _ in range(MAX_ROWS // LEASES_PER_TRANSACTION):
+        limit = LEASES_PER_TRANSACTION
+        expired = expire_leases(db, guard, max_lost_attempts, backoff_s, limit)
+        yield expired
+        if len(expired) < limit:
+            return
 
 
 def clamp_future_times(db: Database, lease_s: float, backoff_s: float) -> int:
@@ -173,9 +187,7 @@ def finish_cancels(db: Database) -> None:
     """Go on with cancelled audits whose jobs are not all cancelled yet: the process that began
     may have died."""
     with db.read() as connection:
-        audit_ids = list(
-            connection.execute(select(audits.c.id).where(audits.c.cancelling)).scalars()
-        )
+        audit_ids = list(connection.execute(select(audits.c.id).where(IS_CANCELLING)).scalars())
     for audit in audit_ids:
         cancel_remaining_jobs(db, audit)
 

@@ -211,10 +211,19 @@ class Claim:
 
 @dataclass(frozen=True)
 class ControlFlags:
-    """What a renewal returns to the holder of a lease."""
+    """What a renewal returns to the holder of a lease. `drain` is None if its worker is not
+    registered."""
 
     stop: str | None
-    drain: bool
+    drain: bool | None
+
+
+@dataclass(frozen=True)
+class WorkerMemory:
+    """What a worker has of the host's memory and of the accelerator's, in bytes; None: not known."""
+
+    used_bytes: int | None = None
+    device_bytes: int | None = None
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    literal_column,
     text,
 )
 
@@ -301,6 +302,10 @@ audits = Table(
         sqlite_where=text("cancelling"),
     ),
 )
+
+# The words of the partial indexes: where SQLAlchemy writes `deleting = 1`, SQLite reads all audits.
+IS_DELETING: Any = literal_column("audits.deleting")
+IS_CANCELLING: Any = literal_column("audits.cancelling")
 
 audit_labels = Table(
     "audit_labels",

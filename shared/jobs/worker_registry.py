@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, NamedTuple
+from typing import Any
 
 import structlog
 from sqlalchemy import (
@@ -23,10 +23,9 @@ from shared.catalog import MAX_BYTES, Catalog
 from shared.errors import Conflict, PluginImportError
 from shared.jobs.bulk_delete import delete_rows
 from shared.jobs.database import Database
-from shared.jobs.device_leases import renew_device_lease
 from shared.jobs.locks import lock_name
 from shared.jobs.mapping import to_json
-from shared.jobs.records import Worker
+from shared.jobs.records import Worker, WorkerMemory
 from shared.jobs.states import State
 from shared.jobs.tables import (
     catalogs,
@@ -42,14 +41,6 @@ log = structlog.get_logger()
 MAX_CATALOGS_TRIED = 20  # catalogs tried, latest first; the first valid one is used
 LIVE_WITHIN_S = 20.0  # seconds since the last heartbeat of a live worker
 FORGET_AFTER_S = 3600.0  # seconds after which a worker's row is dropped
-
-
-class DeviceUse(NamedTuple):
-    """What a worker that is alive says of its accelerator."""
-
-    fence: int
-    in_use: bool
-    lease_s: float
 
 
 def publish_catalog(db: Database, catalog: Catalog) -> None:
@@ -203,25 +194,28 @@ def record_heartbeat(
     *,
     memory_bytes: int | None = None,
     device_memory_bytes: int | None = None,
-    device_use: DeviceUse | None = None,
 ) -> bool | None:
-    """Record that the worker is alive, what memory it has, and that it keeps its device; returns
-    whether it should drain, None if it is not registered."""
+    """Record that the worker is alive, and what memory it has; returns whether it should drain,
+    None if it is not registered."""
+    memory = WorkerMemory(memory_bytes, device_memory_bytes)
+    return db.run_transaction(lambda connection: touch_worker(db, connection, worker, memory))
 
-    def touch(connection: Connection) -> bool | None:
-        query = (
-            update(workers)
-            .where(workers.c.id == worker)
-            .values(
-                seen_at=db.now, memory_bytes=memory_bytes, device_memory_bytes=device_memory_bytes
-            )
-            .returning(workers.c.drain)
+
+def touch_worker(
+    db: Database, connection: Connection, worker: str, memory: WorkerMemory
+) -> bool | None:
+    """As `record_heartbeat`, in the caller's transaction."""
+    query = (
+        update(workers)
+        .where(workers.c.id == worker)
+        .values(
+            seen_at=db.now,
+            memory_bytes=memory.used_bytes,
+            device_memory_bytes=memory.device_bytes,
         )
-        if device_use is not None:
-            renew_device_lease(db, connection, worker, *device_use)
-        return connection.execute(query).scalar_one_or_none()
-
-    return db.run_transaction(touch)
+        .returning(workers.c.drain)
+    )
+    return connection.execute(query).scalar_one_or_none()
 
 
 def record_service_heartbeat(db: Database, service: str) -> None:
@@ -262,6 +256,13 @@ def list_workers(db: Database, tenant: str | None = None) -> list[Worker]:
         job_of = {row.worker: row.id for row in connection.execute(running)}
         records = [_build_worker(r, job_of.get(r.id)) for r in connection.execute(query)]
     return sorted(records, key=lambda w: not w.live)
+
+
+def list_busy_workers(db: Database) -> frozenset[str]:
+    """Names of the workers that run a job, as far as the job store knows. Raises TransientError."""
+    query = select(jobs.c.worker).where(jobs.c.state == State.RUNNING)
+    with db.read() as connection:
+        return frozenset(filter(None, connection.execute(query).scalars()))
 
 
 def is_live(db: Database) -> ColumnElement[bool]:

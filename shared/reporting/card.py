@@ -9,7 +9,7 @@ from shared.reporting.evaluations import is_adaptive
 from shared.reporting.findings import retains_utility
 from shared.reporting.forgetting import TOO_LITTLE, find_way, shows_too_little
 from shared.reporting.forgetting_words import summarise_forgetting
-from shared.reporting.formatting import count_of
+from shared.reporting.formatting import count_of, format_probability
 from shared.reporting.kinds import find_kind
 from shared.reporting.models import Level, Missing, Row
 from shared.reporting.notes import find_unattacked_defenses
@@ -104,7 +104,9 @@ def _describe_leak(rows: Rows, row: Row) -> str:
     else:
         start = ""
     success = kind.describe_success(find_same_attack(rows, row))
-    return _capitalise(f"{start}{_name_attacker(row)} {success}.")
+    p = row.finding.p_corrected
+    certainty = "" if p is None else f" (p {format_probability(p)} after correction)"
+    return _capitalise(f"{start}{_name_attacker(row)} {success}{certainty}.")
 
 
 def _name_attacker(row: Row) -> str:

@@ -9,6 +9,7 @@ from statistics import NormalDist, fmean
 from typing import Literal
 
 from shared.forgetting import (
+    LEAST_RISE,
     MIN_SEEDS,
     ROUNDING_NATS,
     Forgetting,
@@ -62,7 +63,9 @@ RULES = (
     "The way to retraining is (forget loss of the release - of the original) / (of retrained models "
     "- of the original), with means over all deletions and at least three retraining seeds: 0 if "
     "nothing was unlearned, 1 if as much as by retraining. It is not measurable if retraining raises "
-    "the forget loss by no more than its spread over seeds (one standard deviation of the mean).",
+    "the forget loss by no more than its spread over seeds (one standard deviation of the mean), or "
+    f"by no more than {100 * LEAST_RISE:g} % of the original's: then the original hardly shows that "
+    "it was trained on the samples.",
     "A measured leak counts as a leak, however far unlearning went. Without one, a release whose "
     f"way is below {LITTLE} or cannot be measured is inconclusive (below {NOTHING}, the report "
     "says that nothing was unlearned): an attack that finds nothing after a deletion that did "
@@ -170,14 +173,16 @@ def _pool_seeds(
     lengths = [row.retrained.forget.loss - row.original.forget.loss for row in rows]
     length = fmean(lengths)
     spread = math.sqrt(fmean(row.spread**2 for row in rows) / len(rows))
-    if length <= max(spread, ROUNDING_NATS):
+    original = fmean(row.original.forget.loss for row in rows)
+    if length <= max(spread, ROUNDING_NATS, LEAST_RISE * original):
         return (
             None,
             None,
             None,
             next(
                 (row.reason for row in rows if row.reason),
-                "over all seeds, retraining does not raise the forget loss by more than its spread",
+                "over all seeds, retraining does not raise the forget loss by more than its spread "
+                f"and {100 * LEAST_RISE:g} % of the original's",
             ),
         )
     done = fmean(row.release.forget.loss - row.original.forget.loss for row in rows)

@@ -41,9 +41,11 @@ class TestResult(NamedTuple):
 
 
 def format_share(value: float | None) -> str:
-    """`97 %`, `4.9 %`, `−30 %`."""
+    """`97 %`, `4.9 %`, `−30 %`; `42 times` where percent would have four digits."""
     if value is None:
         return "—"
+    if abs(value) >= 10:
+        return f"{value:,.0f} times".replace("-", "−")
     percent = 100 * value
     text = f"{percent:.1f}" if 0 < abs(percent) < 10 else f"{percent:,.0f}"
     return f"{text} %".replace("-", "−")

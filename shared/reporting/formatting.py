@@ -69,10 +69,10 @@ def format_gain(score: Score) -> str:
 
 
 def describe_chance(share: float) -> str:
-    """`by chance it would be one sample in 101`; a percentage if that is more than a quarter."""
+    """`by chance it would be 1 in 101 of them`; a percentage if that is more than a quarter."""
     if share <= 0:
         return "by chance it would be none"
-    odds = f"{100 * share:.0f} %" if share > 0.25 else f"one sample in {round(1 / share):,}"
+    odds = f"{100 * share:.0f} %" if share > 0.25 else f"1 in {round(1 / share):,} of them"
     return f"by chance it would be {odds}"
 
 

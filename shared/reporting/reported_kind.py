@@ -122,8 +122,8 @@ class ReportedKind(ABC):
     @abstractmethod
     def describe_success(self, rows: Sequence[Row]) -> str:
         """What the attacker does, by leaking rows that differ only in their seed; the verdict's
-        headline ends with it: `reconstructs 8 of 8 deleted samples; by chance it would be one
-        sample in 101`. Plain words: whoever signs the report reads it."""
+        headline ends with it: `reconstructs 8 of 8 deleted samples; by chance it would be 1 in
+        101 of them`. Plain words: whoever signs the report reads it."""
 
     def compute_p(self, rows: Sequence[Row | Measured]) -> float | None:
         """Probability of such results by chance, for rows that differ only in their seed.

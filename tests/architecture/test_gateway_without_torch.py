@@ -24,6 +24,7 @@ class Blocker:
 sys.meta_path.insert(0, Blocker())
 
 import services.admin, services.cli.main, services.client, services.gateway.__main__, services.reconciler
+import services.pod_costs.__main__
 from pathlib import Path
 from tests.support.gateway import AUDIT, GatewayInProcess
 import services.gateway.asgi

@@ -6,9 +6,14 @@ import pytest
 from sqlalchemy import select, update
 
 from shared.jobs import worker_registry
-from shared.jobs.device_leases import Device, DeviceLease, lease_device, list_device_leases
+from shared.jobs.device_leases import (
+    Device,
+    DeviceLease,
+    lease_device,
+    list_device_leases,
+    renew_device_lease,
+)
 from shared.jobs.tables import device_leases
-from shared.jobs.worker_registry import DeviceUse
 from tests.support.job_store import STAGE, JobStore, run_together
 
 LEASE_S = 45.0
@@ -32,8 +37,7 @@ def _index(store: JobStore, worker: str, devices: list[Device] = GPUS[:2]) -> in
 
 
 def _renew(store: JobStore, worker: str, fence: int, in_use: bool) -> None:
-    use = DeviceUse(fence, in_use, LEASE_S)
-    assert worker_registry.record_heartbeat(store.db, worker, device_use=use) is not None
+    renew_device_lease(store.db, worker, fence, in_use, LEASE_S)
 
 
 def _holders(store: JobStore) -> dict[str, tuple[str, bool]]:

@@ -145,7 +145,7 @@ def test_a_cancel_that_dies_between_its_slices_is_finished_by_the_reconciler(
     assert Counter(store.list_states(*ids)) == {"cancelled": 39, "running": 1}
     assert attempts.renew_lease(
         store.db, running.job.id, running.fence, 60
-    ) == attempts.ControlFlags("cancel", False)
+    ) == attempts.ControlFlags("cancel", None)
     before = store.dump()
     reconcile.finish_cancels(store.db)
     assert store.dump() == before

@@ -9,11 +9,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from sqlalchemy import select, update
 
 from shared.errors import FencedOut
 from shared.jobs import attempts, completion, control, worker_registry
-from shared.jobs.records import Claim, ControlFlags
+from shared.jobs.dispatch import CANDIDATE_JOBS
+from shared.jobs.records import Claim, ControlFlags, WorkerMemory
 from shared.jobs.states import Failure
+from shared.jobs.tables import jobs, workers
 from shared.jobs.transitions import lock_job
 from tests.support.job_store import (
     ALICE,
@@ -196,9 +199,7 @@ def test_an_attempt_that_lost_its_lease_but_not_its_job_may_go_on(store: JobStor
     """Only a reconciler takes a job away: until it has looked, the holder can still renew."""
     store.post(make_planned_job("a"))
     claim = store.claim_one(lease_s=-1)
-    assert attempts.renew_lease(store.db, claim.job.id, claim.fence, 60) == ControlFlags(
-        None, False
-    )
+    assert attempts.renew_lease(store.db, claim.job.id, claim.fence, 60) == ControlFlags(None, None)
     assert store.expire_leases() == []
 
 
@@ -221,7 +222,7 @@ def test_renew_extends_the_lease_and_carries_progress_out(store: JobStore) -> No
     claim = store.claim_one(lease_s=1)
     assert attempts.renew_lease(
         store.db, job_id, claim.fence, 300, {"done": 3, "total": 9, "loss": 0.5}
-    ) == ControlFlags(None, False)
+    ) == ControlFlags(None, None)
     job = store.get_job(job_id)
     assert job.progress == {"done": 3, "total": 9, "loss": 0.5}
     assert job.lease_until is not None
@@ -242,7 +243,7 @@ def test_renew_carries_cancel_in(store: JobStore) -> None:
     job_id = store.post(make_planned_job("a"))
     claim = store.claim_one()
     control.cancel_job(store.db, ALICE, job_id)
-    assert attempts.renew_lease(store.db, job_id, claim.fence, 60) == ControlFlags("cancel", False)
+    assert attempts.renew_lease(store.db, job_id, claim.fence, 60) == ControlFlags("cancel", None)
     attempts.cancel_attempt(store.db, job_id, claim.fence)
     assert store.list_states(job_id) == ["cancelled"]
 
@@ -253,6 +254,31 @@ def test_renew_carries_drain_in(store: JobStore) -> None:
     claim = store.claim_one("w1")
     worker_registry.request_drain(store.db, "w1")
     assert attempts.renew_lease(store.db, job_id, claim.fence, 60) == ControlFlags(None, True)
+
+
+def test_a_claim_finds_a_job_that_many_others_stand_before(store: JobStore) -> None:
+    """A thousand workers are woken at once, and each is just taking one of the oldest jobs."""
+    ids = [store.post(make_planned_job(f"{n:02}")) for n in range(CANDIDATE_JOBS + 3)]
+    others = select(jobs.c.id).where(jobs.c.id.in_(ids[:-1])).with_for_update()
+    claim = run_overlapping(store.db, lambda connection: connection.execute(others), store.claim)
+    assert claim is not None
+    assert claim.job.id in ids
+
+
+def test_a_renewal_carries_the_heartbeat_of_its_worker(store: JobStore) -> None:
+    _register(store, "w1")
+    job_id = store.post(make_planned_job("a"))
+    claim = store.claim_one("w1")
+    with store.db.write() as connection:
+        connection.execute(update(workers).values(seen_at=1.0))
+    attempts.renew_lease(store.db, job_id, claim.fence, 60)
+    assert worker_registry.list_workers(store.db)[0].seen_at == 1.0
+    memory = WorkerMemory(5_000, 7_000)
+    flags = attempts.renew_lease(store.db, job_id, claim.fence, 60, {"done": 1}, memory)
+    assert flags == ControlFlags(None, False)
+    (worker,) = worker_registry.list_workers(store.db)
+    assert (worker.live, worker.memory_bytes, worker.device_memory_bytes) == (True, 5_000, 7_000)
+    assert attempts.renew_lease(store.db, job_id, claim.fence + 1, 60, None, memory) is None
 
 
 def test_a_drained_job_is_queued_again_free_of_charge(store: JobStore) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from shared.errors import InvalidRequest, NotFound
-from shared.jobs import attempts, control, queries, reconcile
+from shared.jobs import attempts, audit_deletion, control, queries, reconcile
 from shared.jobs.filters import JobFilter
 from shared.jobs.states import State
 from tests.support.job_store import (
@@ -250,3 +252,29 @@ def test_the_first_audit_of_a_job_stays_the_first(store: JobStore) -> None:
     assert queries.find_first_audit(store.db, job) == first
     by_hand = store.post(make_planned_job("by hand"))
     assert queries.find_first_audit(store.db, by_hand) is None
+
+
+def test_no_list_and_no_round_reads_all_audits_for_those_that_go(store: JobStore) -> None:
+    if store.db.dialect != "sqlite":
+        return  # its planner sees that `deleting = true` and `deleting` are one
+    audit, _ = store.submit_audit(make_planned_job("a"))
+    statements: list[tuple[str, Any]] = []
+
+    def note(_c: Any, _cursor: Any, statement: str, values: Any, *_: Any) -> None:
+        statements.append((statement, values))
+
+    event.listen(store.db.engine, "before_cursor_execute", note)
+    queries.list_jobs(store.db, ALICE, filters=JobFilter(audit=audit))
+    reconcile.finish_cancels(store.db)
+    audit_deletion.finish_deletions(store.db, math.inf)
+    event.remove(store.db.engine, "before_cursor_execute", note)
+    with store.db.read() as connection:
+        plans = [
+            str(row.detail)
+            for statement, values in statements
+            if statement.startswith("SELECT")
+            for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
+        ]
+    looks = [plan for plan in plans if plan.startswith(("SCAN audits", "SEARCH audits"))]
+    assert len(looks) == 4
+    assert all("ix_audits_deleting" in one or "ix_audits_cancelling" in one for one in looks)

@@ -111,6 +111,25 @@ def test_migrating_twice_changes_nothing(db: Database) -> None:
 GONE = {"0003": {"job_plugins"}, "0006": {"catalogs"}}
 
 
+def test_postgresql_cleans_up_after_claims_in_time(db: Database) -> None:
+    """And what an operator has set stays."""
+    if db.dialect != "postgresql":
+        return
+    migrate(db)
+    with db.write() as connection:
+        connection.exec_driver_sql("ALTER TABLE jobs SET (autovacuum_vacuum_threshold = 77)")
+        connection.exec_driver_sql("ALTER TABLE jobs RESET (vacuum_index_cleanup)")
+    migrate(db)
+    with db.read() as connection:
+        query = "SELECT unnest(reloptions) FROM pg_class WHERE relname = 'jobs'"
+        options = set(connection.exec_driver_sql(query).scalars())
+    assert options == {
+        "autovacuum_vacuum_scale_factor=0",
+        "autovacuum_vacuum_threshold=77",
+        "vacuum_index_cleanup=on",
+    }
+
+
 def _count_rows(db: Database) -> dict[str, int]:
     schema = MetaData()
     with db.read() as connection:

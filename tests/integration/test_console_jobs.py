@@ -50,6 +50,20 @@ def test_the_list_is_filtered_by_its_form(site: Site) -> None:
         assert message in site.read(f"/jobs?{query}", 422)
 
 
+def test_a_report_and_what_its_deletion_takes_cost_the_same_queries_for_any_audit(
+    site: Site,
+) -> None:
+    counts: dict[str, set[int]] = {"job": set(), "deletion": set(), "failed jobs": set()}
+    for seeds in ([0], list(range(10))):
+        audit = site.post_audit(seeds=seeds)
+        found = site.gateway.http.get(f"/v1/jobs?audit={audit}&stage=report").get_json()
+        (report,) = found["items"]
+        counts["job"].add(site.count_statements(f"/jobs/{report['id']}"))
+        counts["deletion"].add(site.count_statements(f"/audits/{audit}/delete"))
+        counts["failed jobs"].add(site.count_statements(f"/jobs?audit={audit}&state=failed"))
+    assert {name: len(made) for name, made in counts.items()} == dict.fromkeys(counts, 1)
+
+
 def test_the_list_costs_the_same_queries_with_any_number_of_jobs(site: Site) -> None:
     site.post_audit(seeds=[0, 1, 2, 3, 4])
     assert len({site.count_statements(f"/jobs?stage={s}") for s in ("attack", "evaluate")}) == 1

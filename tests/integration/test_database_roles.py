@@ -8,14 +8,18 @@ from pathlib import Path
 
 import httpx
 import pytest
-from sqlalchemy import create_engine
-from sqlalchemy.engine import make_url
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ProgrammingError
 
 from services import admin
-from services.admin.database_roles import WORKER_TABLES
+from services.admin.database_roles import WORKER_TABLES, build_sql
+from shared.jobs import worker_registry
+from shared.jobs.database import Database
+from shared.jobs.migrations import migrate, require_current_schema
 from shared.jobs.tables import metadata
 from tests.support.keys import make_key
+from tests.support.kustomize import list_scaled_objects
 from tests.support.servers import create_database
 from tests.support.sleep_jobs import make_params
 from tests.support.system import TENANT, TOKEN, System
@@ -97,3 +101,49 @@ def test_a_worker_runs_jobs_and_can_do_nothing_else(
     assert not may(urls["worker"], "SELECT rolname FROM pg_authid")
     assert may(urls["worker"], "SELECT id FROM jobs FOR UPDATE")
     assert may(urls["reconciler"], "DELETE FROM access_log")
+
+
+def test_libpq_knows_who_connects_where_the_url_does_not(
+    postgres_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Kubernetes, where all pods have one URL."""
+    url = create_database(postgres_server)
+    migrate(owner := Database(url))
+    prefix = f"p{secrets.token_hex(4)}"
+    with owner.connect_outside_transaction() as raw:
+        raw.execute(build_sql(str(make_url(url).database), "postgres", prefix))
+    owner.close()
+    monkeypatch.setenv("PGUSER", f"{prefix}_worker")
+    nameless = URL.create(
+        "postgresql+psycopg", database=make_url(url).database, query=make_url(url).query
+    )
+    db = Database(nameless.render_as_string())
+    with db.read() as connection:
+        assert connection.execute(text("SELECT current_user")).scalar_one() == f"{prefix}_worker"
+    db.close()
+
+
+def test_the_autoscaler_can_count_jobs_and_see_nothing_of_them(postgres_server: str) -> None:
+    url = create_database(postgres_server)
+    db = Database(url)
+    migrate(db)
+    prefix = f"p{secrets.token_hex(4)}"
+    owner = make_url(url)
+    with db.connect_outside_transaction() as raw:
+        raw.execute(build_sql(str(owner.database), str(owner.username or "postgres"), prefix))
+    db.close()
+    scaler = owner.set(username=f"{prefix}_scaler").render_as_string(hide_password=False)
+    for manifest in list_scaled_objects("overlays/keda-gpu").values():
+        assert may(scaler, manifest["spec"]["triggers"][0]["metadata"]["query"])
+    # what the controller of deletion costs does
+    as_scaler = Database(scaler)
+    require_current_schema(as_scaler)
+    assert worker_registry.list_busy_workers(as_scaler) == frozenset()
+    worker_registry.record_service_heartbeat(as_scaler, "pod-costs")
+    as_scaler.close()
+    for statement in (
+        "SELECT * FROM jobs", "SELECT tenant FROM jobs", "SELECT params FROM jobs",
+        "UPDATE jobs SET state = 'queued'", "DELETE FROM jobs", "SELECT * FROM keys",
+        "SELECT sha256 FROM artifacts", "DELETE FROM service_heartbeats", "CREATE TABLE mine (n integer)",
+    ):  # fmt: skip
+        assert not may(scaler, statement), statement

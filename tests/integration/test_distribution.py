@@ -1,4 +1,5 @@
-"""The wheel in an environment of its own: the command, the package `palimpsest` and its types."""
+"""Source distribution and wheel: complete, with the version that git gives, and usable in an
+environment of their own: the commands, the package `palimpsest` and its types."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from services import client
+from shared import RELEASE
 from tests.support.source_tree import ROOT, copy_tree
 from tests.support.waiting import TIMEOUT_S
 
@@ -45,6 +47,14 @@ def use(client: Client) -> int:
 """
 
 
+# for those who run from a checkout
+NOT_INSTALLED = (
+    "deploy/gateway.Dockerfile",
+    "deploy/local/install.sh",
+    "deploy/worker.Dockerfile",
+)
+
+
 def run(*command: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     env = {"PATH": os.environ["PATH"], "HOME": str(cwd)}
     words = [str(word) for word in command]
@@ -59,15 +69,30 @@ def require(done: subprocess.CompletedProcess[str]) -> str:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built as pip does, without a network."""
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built in a checkout at the tag v7.8.9."""
     source = copy_tree(tmp_path_factory.mktemp("source"))
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     shutil.copytree(ROOT / "examples", source / "examples")
-    made = source / "made"
+    git = ("git", "-c", "user.name=tester", "-c", "user.email=tester@localhost")
+    for command in (
+        (*git, "init", "--quiet"),
+        (*git, "commit", "--quiet", "--allow-empty", "--message", "a release"),
+        (*git, "tag", "v7.8.9"),
+        (sys.executable, "setup.py", "--quiet", "sdist", "--dist-dir", "made"),
+    ):
+        require(run(*command, cwd=source))
+    (found,) = (source / "made").iterdir()
+    return found
+
+
+@pytest.fixture(scope="module")
+def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built as pip does, from the source distribution, without a network."""
+    made = tmp_path_factory.mktemp("made")
     options = ("--no-deps", "--no-index", "--no-build-isolation", "--quiet", "--wheel-dir", made)
-    require(run(sys.executable, "-m", "pip", "wheel", *options, source, cwd=source))
+    require(run(sys.executable, "-m", "pip", "wheel", *options, sdist, cwd=made))
     (found,) = made.glob("palimpsest-*.whl")
     return found
 
@@ -104,6 +129,46 @@ def test_the_wheel_has_the_client_with_its_types(wheel: Path) -> None:
     }  # fmt: skip
 
 
+def test_both_have_the_version_of_the_tag_and_so_has_the_code(
+    sdist: Path, wheel: Path, installed: Path, tmp_path: Path
+) -> None:
+    assert sdist.name == "palimpsest-7.8.9.tar.gz"
+    assert wheel.name.startswith("palimpsest-7.8.9-")
+    assert require(run(installed, "-c", "import shared; print(shared.VERSION)", cwd=tmp_path)) == (
+        "7.8.9\n"
+    )
+
+
+def test_a_later_commit_is_on_its_way_to_the_next_release(sdist: Path) -> None:
+    source = sdist.parents[1]
+    git = ("git", "-c", "user.name=tester", "-c", "user.email=tester@localhost")
+    require(run(*git, "commit", "--quiet", "--allow-empty", "--message", "more", cwd=source))
+    described = require(run(sys.executable, "setup.py", "--version", cwd=source)).strip()
+    assert re.fullmatch(rf"{re.escape(RELEASE)}\.dev1\+g[0-9a-f]{{7}}", described)
+    changes = (ROOT / "CHANGELOG.md").read_text()
+    assert re.findall(r"^## ([0-9.]+)", changes, re.MULTILINE)[0] == RELEASE
+
+
+def test_all_files_of_the_code_are_there(wheel: Path) -> None:
+    """Templates, styles, scripts, pictures, data, and the licences of what others have written."""
+    tracked = subprocess.run(
+        ["git", "ls-files", "services", "shared", "workers", "deploy", "examples"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    names = set(zipfile.ZipFile(wheel).namelist())
+    missing = {
+        name
+        for name in tracked
+        if name not in names and not name.startswith(("services/client/", "examples/"))
+    }
+    assert missing == set(NOT_INSTALLED)
+    licences = {name.rpartition("/")[2] for name in names if ".dist-info/licenses/" in name}
+    assert licences == {"LICENSE"}
+
+
 def test_the_gateway_brings_the_examples(wheel: Path) -> None:
     folder = "services/gateway/console/examples/"
     names = {
@@ -117,6 +182,11 @@ def test_the_command_runs(installed: Path, tmp_path: Path) -> None:
     assert "Measure what machine unlearning leaks" in shown
     done = run(installed.parent / "palimpsest", "jobs", cwd=tmp_path)
     assert (done.returncode, "no gateway configured" in done.stderr) == (2, True)
+
+
+def test_the_command_of_administrators_runs(installed: Path, tmp_path: Path) -> None:
+    shown = require(run(installed.parent / "palimpsest-admin", "--help", cwd=tmp_path))
+    assert "migrate" in shown
 
 
 def test_the_package_is_imported_whole_and_alone(installed: Path, tmp_path: Path) -> None:

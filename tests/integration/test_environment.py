@@ -19,6 +19,7 @@ pytestmark = pytest.mark.slow
 PROCESSES = [
     ["services.gateway", "--port", "0"],
     ["services.reconciler"],
+    ["services.pod_costs"],
     ["services.admin", "migrate"],
     ["services.cli", "jobs"],
     ["workers", "--stages", "attack"],

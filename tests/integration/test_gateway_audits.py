@@ -10,9 +10,9 @@ import pytest
 
 from services.gateway.deps import EXTENSION_KEY
 from services.gateway.planning_limiter import MAX_WAITING
-from shared.jobs import queries
+from shared.jobs import queries, worker_registry
 from shared.jobs.records import JobCost
-from tests.support.gateway import AUDIT, AUDIT_JOB_COUNT, TENANT, GatewayInProcess
+from tests.support.gateway import AUDIT, AUDIT_JOB_COUNT, TENANT, GatewayInProcess, make_catalog
 
 LONG_JOB = {"stage": "sleep", "params": {"note": "x" * 20_000}}
 
@@ -95,12 +95,20 @@ def test_a_job_is_quoted_before_it_is_posted(gateway):
 
 
 @pytest.mark.parametrize("query", ["", "?dry_run=true"])
-def test_before_any_worker_has_started_an_audit_is_refused(tmp_path, query):
+def test_in_the_first_minute_an_audit_is_to_be_sent_again_with_the_same_key(tmp_path, query):
+    """A client that tries again on 503, as ours does, needs no further logic to wait for workers."""
     gateway = GatewayInProcess(tmp_path, publish=False)
-    answer = gateway.http.post(f"/v1/audits{query}", json=AUDIT)
-    assert answer.status_code == 422
-    assert "no worker has published any stage yet: start a worker" in answer.get_json()["detail"]
+
+    def post():
+        key = {"Idempotency-Key": "first-minute"}
+        return gateway.http.post(f"/v1/audits{query}", json=AUDIT, headers=key)
+
+    answer = post()
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
+    assert "no worker has published its catalog yet" in answer.get_json()["detail"]
     assert gateway.http.get("/v1/audits").get_json()["items"] == []
+    worker_registry.publish_catalog(gateway.db, make_catalog())
+    assert post().status_code == (200 if query else 202)
     gateway.close()
 
 

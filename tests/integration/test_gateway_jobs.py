@@ -159,9 +159,9 @@ def test_a_failed_parent_is_a_conflict(gateway):
     assert "retry it first" in problem["detail"]
 
 
-def test_without_a_catalog_a_job_is_refused_with_the_reason(tmp_path):
+def test_before_any_worker_has_started_a_job_is_to_be_sent_again(tmp_path):
     gateway = GatewayInProcess(tmp_path, publish=False)
-    assert "no worker has published" in gateway.post(None, 422)["detail"]
+    assert "no worker has published its catalog yet" in gateway.post(None, 503)["detail"]
     worker_registry.publish_catalog(gateway.db, make_catalog())
     assert gateway.post()["state"] == "queued"
     gateway.close()

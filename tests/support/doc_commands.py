@@ -8,9 +8,11 @@ import importlib
 import importlib.util
 import io
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -18,19 +20,21 @@ import typer
 
 from services.admin.command_line import make_parser
 from services.cli.main import app
+from tests.support.kustomize import render
 from tests.support.source_tree import ROOT
 from tests.support.yaml_text import load_yaml
 
 # Programs that are not ours.
 FOREIGN = {
-    ".", "cat", "chmod", "cp", "curl", "echo", "export", "for", "grep", "head", "openssl", "pg_dump",
-    "pg_restore", "pip", "psql", "python3", "rm", "sleep", "true",
+    ".", "cat", "chmod", "cp", "curl", "echo", "export", "for", "grep", "head", "kind", "openssl",
+    "pg_dump", "pg_restore", "pip", "psql", "python3", "rm", "sleep", "true", "umask",
 }  # fmt: skip
 _COMPOSE = {"up", "down", "exec", "run", "logs", "ps"}
 # Their parsers are made in main, which nothing is left of but the parsing; the others need torch.
 _PARSED = {
     "services.gateway": "services.gateway.__main__", "services.reconciler": "services.reconciler",
-    "workers": "workers.__main__", "workers.catalog": "workers.catalog",
+    "services.pod_costs": "services.pod_costs.__main__", "workers": "workers.__main__",
+    "workers.catalog": "workers.catalog",
     "deploy.local.demo": "deploy.local.demo", "deploy.local.worker": "deploy.local.worker",
 }  # fmt: skip
 
@@ -56,7 +60,9 @@ def check_command(words: Sequence[str], *, shortened: bool = False) -> None:
     elif program == "make":
         _check_make(arguments)
     elif program == "docker":
-        _check_compose(arguments)
+        _check_docker(arguments)
+    elif program == "kubectl":
+        _check_kubectl(arguments)
     elif program == "python":
         _check_python(arguments, shortened)
     elif program not in FOREIGN:
@@ -108,6 +114,60 @@ def _check_make(arguments: Sequence[str]) -> None:
             raise WrongCommand(f"make reads no variable {name}")
         if not is_variable and name not in targets:
             raise WrongCommand(f"make has no target {name}")
+
+
+def _check_docker(arguments: Sequence[str]) -> None:
+    if arguments[:2] == ["build", "-f"]:
+        if not (ROOT / arguments[2]).is_file():
+            raise WrongCommand(f"there is no file {arguments[2]}")
+    else:
+        _check_compose(arguments)
+
+
+def _check_kubectl(arguments: Sequence[str]) -> None:
+    """Whether kubectl has the command and the options, and what they name is in deploy/k8s."""
+    words, _, inner = " ".join(arguments).partition(" -- ")
+    command = words.split()[0]
+    options = {word.partition("=")[0] for word in words.split() if word.startswith("-")}
+    if not options <= _list_kubectl_options(command):
+        raise WrongCommand(f"kubectl {command} has no {options - _list_kubectl_options(command)}")
+    if match := re.search(r"-k (\S+)", words):
+        folder = match[1]
+        if not folder.startswith("../") and not (ROOT / folder / "kustomization.yaml").is_file():
+            raise WrongCommand(f"there is nothing to apply in {folder}")
+    for kind, name in re.findall(r"\b(deployment|job|service)/(\S+)", words):
+        if (kind.capitalize(), name) not in _list_manifests():
+            raise WrongCommand(f"there is no {kind} {name}")
+    if inner:
+        check_command(inner.split())
+
+
+@cache
+def _list_kubectl_options(command: str) -> set[str]:
+    """Raises WrongCommand if there is no such command."""
+    kubectl = str(Path(sys.executable).parent / "kubectl")
+    done = subprocess.run(
+        [kubectl, *command.split(), "--help"], capture_output=True, text=True, check=False
+    )
+    if done.returncode or not re.fullmatch(r"[a-z-]+", command):
+        raise WrongCommand(f"kubectl has no command {command}")
+    several = {"create": "secret generic", "rollout": "status"}.get(command)
+    if several:
+        done = subprocess.run(
+            [kubectl, command, *several.split(), "--help"],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    found = re.findall(r"^ +(-\w), (--[\w-]+)=|^ +(--[\w-]+)=", done.stdout, re.MULTILINE)
+    return {option for options in found for option in options if option} | {"--namespace", "-n"}
+
+
+@cache
+def _list_manifests() -> set[tuple[str, str]]:
+    return {
+        (manifest["kind"], manifest["metadata"]["name"])
+        for folder in ("overlays/dev", "overlays/keda-gpu")
+        for manifest in render(folder)
+    }
 
 
 def _check_compose(arguments: Sequence[str]) -> None:

@@ -24,14 +24,18 @@ def make_clean_env(**more: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def run_serve(folder: Path, *arguments: str, site: Path | None = None) -> Iterator[dict[str, str]]:
+def run_serve(
+    folder: Path, *arguments: str, site: Path | None = None, **settings: str
+) -> Iterator[dict[str, str]]:
     """URL and token, once everything is up; `folder` is the working directory.
 
     Args:
         site: where further packages are installed.
+        settings: further environment variables.
     """
     env = make_clean_env(
-        PALIMPSEST_RECONCILE_INTERVAL_S=FAST_SETTINGS["PALIMPSEST_RECONCILE_INTERVAL_S"]
+        PALIMPSEST_RECONCILE_INTERVAL_S=FAST_SETTINGS["PALIMPSEST_RECONCILE_INTERVAL_S"],
+        **settings,
     )
     if site is not None:
         env["PYTHONPATH"] = os.pathsep.join([env["PYTHONPATH"], str(site)])

@@ -105,12 +105,12 @@ def serve_postgres() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def create_database(server_url: str) -> str:
-    """An empty database on that server; its URL."""
+def create_database(server_url: str, options: str = "") -> str:
+    """An empty database on that server; its URL. `options` are of CREATE DATABASE."""
     name = f"test_{secrets.token_hex(6)}"
     engine = create_engine(server_url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+        connection.exec_driver_sql(f"CREATE DATABASE {name} {options}")
     engine.dispose()
     return make_url(server_url).set(database=name).render_as_string(hide_password=False)
 

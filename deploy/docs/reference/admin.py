@@ -14,6 +14,7 @@ import services.gateway.__main__ as gateway
 from deploy.docs.markdown import end_sentence, write_block
 from services import reconciler
 from services.admin.command_line import make_parser
+from services.pod_costs import __main__ as pod_costs
 from workers import __main__ as worker
 from workers import catalog
 
@@ -29,6 +30,7 @@ _COLUMNS = "88"
 _PROGRAMS: dict[str, Callable[[], object]] = {
     "services.gateway": gateway.main,
     "services.reconciler": reconciler.main,
+    "services.pod_costs": pod_costs.main,
     "workers": worker.main,
     "workers.catalog": catalog.main,
 }

@@ -15,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from services.gateway.clock import read_request_time
 from services.gateway.console import words
 from services.gateway.console.form_tokens import FIELD, make_form_token
+from services.gateway.deps import current_gateway
 from services.gateway.schemas import make_preview_url
 from shared import VERSION
 from shared.jobs.keys import ADMIN, READ
@@ -78,6 +79,7 @@ def render_page(template: str, status: int = 200, **context: Any) -> Response:
             path=request.path,
             version=VERSION,
             now=read_request_time,
+            signs=current_gateway().deps.signing_key is not None,
             **context,
         )
     )

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from shared.forgetting import MIN_SEEDS, ROUNDING_NATS
+from shared.forgetting import LEAST_RISE, MIN_SEEDS, ROUNDING_NATS
 from shared.ml.statistics import Interval, bootstrap_ratio
 
 
@@ -25,9 +25,10 @@ def measure_way(original: Tensor, release: Tensor, retrained: Tensor) -> Way:
 
     Means are pooled over deletions (and for the retrained models over seeds) before the division.
     The spread is the standard deviation over seeds of the retrained models' pooled mean: a
-    difference that is not larger than it does not show what retraining changes. The 95 % interval
-    is over deletions (`bootstrap_ratio`); None for fewer than 5. With fewer than `MIN_SEEDS` seeds
-    there is no way.
+    difference that is not larger than it does not show what retraining changes, and one below
+    `LEAST_RISE` of the original's loss shows that the models hardly hold the samples. The 95 %
+    interval is over deletions (`bootstrap_ratio`); None for fewer than 5. With fewer than
+    `MIN_SEEDS` seeds there is no way.
 
     Args:
         original, release: mean loss of each deletion's forget set, in nats, [D].
@@ -39,8 +40,9 @@ def measure_way(original: Tensor, release: Tensor, retrained: Tensor) -> Way:
     spread = retrained.mean(0).std().item()
     whole = retrained.mean(1) - original
     length = whole.mean().item()
-    if length <= max(spread, ROUNDING_NATS):
-        return Way(None, None, spread, _explain(length, spread))
+    rise = length / max(original.mean().item(), ROUNDING_NATS)
+    if length <= max(spread, ROUNDING_NATS) or rise <= LEAST_RISE:
+        return Way(None, None, spread, _explain(length, spread, rise))
     done = release - original
     value = done.mean().item() / length
     return Way(value, bootstrap_ratio(done, whole), spread)
@@ -57,10 +59,13 @@ def find_too_few_seeds(seeds: int) -> str | None:
     )
 
 
-def _explain(length: float, spread: float) -> str:
+def _explain(length: float, spread: float, rise: float) -> str:
     if length <= ROUNDING_NATS:
         return "retraining does not raise the forget loss"
+    raises = f"retraining raises the forget loss by {length:.3g} nats"
+    if length <= spread:
+        return f"{raises}, which is not more than its spread over seeds ({spread:.3g})"
     return (
-        f"retraining raises the forget loss by {length:.3g} nats, which is not more than its "
-        f"spread over seeds ({spread:.3g})"
+        f"{raises}, {100 * rise:.2g} % of the original's: at most {100 * LEAST_RISE:g} % hardly "
+        "show that the original was trained on the samples"
     )

@@ -44,9 +44,14 @@ def test_the_dockerfiles_pass_their_linter(name: str) -> None:
 
 
 def stages(service: dict[str, Any]) -> list[str]:
-    option, listed = service["command"]
+    option, listed, *_ = service["command"]
     assert option == "--stages"
     return str(listed).split(",")
+
+
+def test_each_worker_is_named_after_its_service() -> None:
+    for name, service in WORKERS.items():
+        assert service["command"][2:] == ["--service", name, "--machine", "${MACHINE:-}"]
 
 
 def test_every_stage_has_one_group_of_workers_as_on_one_machine() -> None:
@@ -212,3 +217,29 @@ def test_the_gateway_s_image_has_no_torch() -> None:
     assert locked("worker") >= heavy
     assert "gateway.lock" in (ROOT / "deploy/gateway.Dockerfile").read_text()
     assert "worker.lock" not in (ROOT / "deploy/gateway.Dockerfile").read_text()
+
+
+@pytest.mark.parametrize("name", ["gateway", "worker"])
+def test_an_image_says_what_it_is_and_what_it_was_built_from(name: str) -> None:
+    text = (ROOT / f"deploy/{name}.Dockerfile").read_text()
+    labels = dict(re.findall(r'org\.opencontainers\.image\.(\w+)="([^"]*)"', text))
+    assert labels.pop("title") == f"Palimpsest {name}"
+    assert labels.pop("licenses") == "Apache-2.0"
+    assert labels.pop("description")
+    assert labels == {one: f"${{{one.upper()}}}" for one in ("version", "revision", "source")}
+    arguments = set(re.findall(r"^ARG (\w+)", text, re.MULTILINE))
+    build = next(
+        s["build"]
+        for s in SERVICES.values()
+        if s.get("build", {}).get("dockerfile") == f"deploy/{name}.Dockerfile"
+    )
+    assert set(build["args"]) == arguments
+
+
+def test_other_builds_of_torch_come_without_the_libraries_of_the_locked_one() -> None:
+    text = (ROOT / "deploy/worker.Dockerfile").read_text()
+    (left_out,) = re.findall(r"grep -vE '([^']+)'", text)
+    lines = (ROOT / "requirements/worker.lock").read_text().splitlines()
+    names = {line.partition("==")[0] for line in lines if re.match(left_out, line)}
+    assert {"torch", "torchvision", "triton", "nvidia-cublas", "cuda-toolkit"} <= names
+    assert not names & {"numpy", "torchmetrics", "timm", "opacus"}

@@ -10,7 +10,7 @@ import pytest
 from tests.support.doc_blocks import Block, list_blocks, list_inline_code, split_commands
 from tests.support.doc_commands import WrongCommand, check_command
 
-OURS = ("palimpsest", "palimpsest-admin", "make", "python", "docker")
+OURS = ("palimpsest", "palimpsest-admin", "make", "python", "docker", "kubectl")
 PLACEHOLDERS = {"N": "1"}  # where a command takes a number
 SCRIPTS = list_blocks("sh")
 INLINE = [code for code in list_inline_code() if code.text.split()[0] in OURS and " " in code.text]
@@ -63,6 +63,12 @@ def test_every_command_in_a_text_would_be_understood(code: Block) -> None:
         "docker compose up --scale worker-attacks=4",
         "docker compose --profile cpu up",
         "docker compose run --rm gateway python -m services.admin tenants make acme",
+        "docker build -f deploy/gatway.Dockerfile .",
+        "kubectl aply -k deploy/k8s/overlays/dev",
+        "kubectl apply -k deploy/k8s/overlays/prod",
+        "kubectl scale deployment/worker-atack --replicas=2",
+        "kubectl scale deployment/worker-attack --replica=2",
+        "kubectl exec deployment/gateway -- python -m services.admin doktor",
         "pallimpsest jobs | head",
     ],
 )

@@ -197,6 +197,21 @@ def test_a_line_about_a_lost_attempt_names_its_job_and_audit(store: JobStore) ->
     }
 
 
+def test_a_round_ends_all_attempts_whose_lease_is_over(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where more workers are lost at once than one transaction takes."""
+    monkeypatch.setattr("shared.jobs.reconcile.LEASES_PER_TRANSACTION", 2)
+    for n in range(5):
+        store.post(make_planned_job(f"{n}"))
+    for job in [store.claim_one().job.id for _ in range(5)]:
+        store.end_lease(job)
+    reconcile_once(store.db, InMemoryWakeup(), lambda _stage: 0, Settings(), ExpiryGuard(0, 0))
+    with store.db.read() as connection:
+        states = connection.execute(select(jobs.c.state, jobs.c.lost_count)).all()
+    assert [tuple(row) for row in states] == [("queued", 1)] * 5
+
+
 class Round:
     """Rounds of a reconciler, and what it has to do besides jobs."""
 

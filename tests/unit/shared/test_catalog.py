@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 
 from shared.catalog import Catalog, CatalogEntry, CheckedJob
 from shared.data_files import DataFile
-from shared.errors import InvalidRequest, PluginImportError
+from shared.errors import InvalidRequest, PluginImportError, TransientError
 from shared.plugin_ref import PluginRef, data_file_field, plugin_field
 from shared.plugins import DatasetPlugin, Params, StagePlugin, UnlearningPlugin
 from shared.wiring import Scope, Wiring
@@ -304,10 +304,8 @@ def test_a_role_that_may_come_many_times_is_numbered() -> None:
         assert refused.value.field == f"inputs.{wrong}"
 
 
-def test_without_workers_the_error_says_to_start_one() -> None:
-    with pytest.raises(
-        InvalidRequest, match="no worker has published any stage yet: start a worker"
-    ):
+def test_before_any_worker_has_published_the_error_says_to_wait_or_start_one() -> None:
+    with pytest.raises(TransientError, match="no worker has published its catalog yet: wait until"):
         Catalog([]).check("train", None, {}, [])
 
 

@@ -46,6 +46,18 @@ def test_retraining_that_does_not_raise_the_loss_has_no_way(change: float) -> No
     assert way.reason == "retraining does not raise the forget loss"
 
 
+def test_samples_that_the_original_hardly_holds_have_no_way() -> None:
+    """Seeds that agree to the last digit do not make a difference of 0.001 nats matter."""
+    original = torch.tensor([0.003, 0.0001, 0.0896, 0.00001, 0.0191, 0.0421])
+    retrained = (original + torch.tensor([0, 0, 0.0014, 0, 0.0001, 0.0003])).unsqueeze(1)
+    way = measure_way(original, original + 0.01, retrained.repeat(1, 3))
+    assert (way.value, way.interval) == (None, None)
+    assert way.reason == (
+        "retraining raises the forget loss by 0.0003 nats, 1.2 % of the original's: at most 5 % "
+        "hardly show that the original was trained on the samples"
+    )
+
+
 def test_two_seeds_are_too_few() -> None:
     way = measure_way(torch.zeros(2), torch.zeros(2), torch.ones(2, 2))
     assert way.value is None

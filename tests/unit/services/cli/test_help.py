@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import metadata
+
 import pytest
 from typer.testing import CliRunner
 
@@ -29,3 +31,10 @@ def test_help_shows_the_flags_without_a_type_and_fits_80_columns(command):
     assert "<bool>" not in shown.output.lower()
     assert "boolean" not in shown.output.lower()
     assert max(len(line) for line in shown.output.splitlines()) <= 80
+
+
+def test_the_version_is_that_of_what_is_installed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        app(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"palimpsest {metadata.version('palimpsest')}\n"

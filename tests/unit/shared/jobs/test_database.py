@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import Connection, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from shared.errors import TransientError
+from shared.errors import Conflict, InvalidRequest, TransientError
 from shared.jobs.database import Database
 from shared.jobs.tables import catalogs, events, metadata
 
@@ -197,3 +197,17 @@ def test_a_database_that_cannot_be_made_is_a_transient_error(tmp_path: Path) -> 
     with pytest.raises(TransientError, match="unable to open"), db.read():
         raise AssertionError("there is nothing to talk to")
     assert modes(tmp_path).keys() == {"palimpsest.db"}
+
+
+def test_the_url_says_that_a_pooler_stands_before_the_server() -> None:
+    pooled = Database(f"{NOWHERE}?pooler=transaction")
+    assert pooled.is_pooled
+    assert not pooled.url.query  # PostgreSQL does not know this option
+    with (
+        pytest.raises(Conflict, match="a connection of its own"),
+        pooled.connect_outside_transaction(),
+    ):
+        pass
+    assert not Database(NOWHERE).is_pooled
+    with pytest.raises(InvalidRequest, match="may only be transaction"):
+        Database(f"{NOWHERE}?pooler=session")

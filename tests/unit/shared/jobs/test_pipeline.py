@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from shared.catalog import Catalog, CatalogEntry
-from shared.errors import InvalidRequest
+from shared.errors import InvalidRequest, TransientError
 from shared.jobs.pipeline import Pipeline
 from shared.jobs.plan import plan
 from shared.jobs.records import PlannedJob
@@ -371,11 +371,8 @@ def test_stages_that_wait_for_each_other_are_refused() -> None:
         Pipeline.from_catalog(with_stages(one, other), ModelOrigin.TRAINED)
 
 
-def test_a_catalog_without_any_stage_runs_no_audit() -> None:
-    with pytest.raises(
-        InvalidRequest,
-        match=r"^no worker has published any stage yet: start a worker, then check",
-    ):
+def test_before_any_catalog_is_published_an_audit_is_to_be_sent_again() -> None:
+    with pytest.raises(TransientError, match=r"^no worker has published its catalog yet: wait"):
         planned(Catalog([]))
 
 

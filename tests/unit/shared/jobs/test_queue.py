@@ -57,6 +57,14 @@ def test_a_queue_never_holds_a_wakeup_for_every_job(server: RedisServer) -> None
     )
 
 
+def test_who_counts_workers_may_send_more(server: RedisServer) -> None:
+    """A thousand idle workers are not woken by 64 messages."""
+    wakeup = CeleryWakeup(make_celery(server.url))
+    for _ in range(CeleryWakeup.MAX_PENDING + 2):
+        wakeup.publish("train")
+    assert wakeup.depth("train") == CeleryWakeup.MAX_PENDING + 2
+
+
 def test_making_the_app_connects_to_nothing() -> None:
     begun = time.monotonic()
     make_celery("redis://127.0.0.1:1/0", ["train"])

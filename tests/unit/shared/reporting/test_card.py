@@ -131,8 +131,8 @@ def test_a_card_is_a_few_sentences_that_name_no_plugin(name: str) -> None:
 def test_the_sentence_says_who_gets_what_knowing_what_and_what_chance_would_give() -> None:
     assert read_card(report_on(make_image_evaluation(**LEAK)))[0] == (
         "An attacker who holds the model before and after the deletion and knows the classes of "
-        "the deleted samples reconstructs 8 of 8 deleted samples; by chance it would be one "
-        "sample in 101."
+        "the deleted samples reconstructs 8 of 8 deleted samples; by chance it would be 1 in "
+        "101 of them (p below 0.0001 after correction)."
     )
 
 
@@ -183,16 +183,19 @@ def test_an_informed_attacker_is_one_who_knows_the_defense() -> None:
 
 def test_labels_and_membership_are_told_beside_chance() -> None:
     assert read_card(REPORTS["labels"])[0].endswith(
-        "infers the class of 8 of 8 deleted samples; by chance it would be one sample in 10."
+        "infers the class of 8 of 8 deleted samples; by chance it would be 1 in 10 of them "
+        "(p below 0.0001 after correction)."
     )
     assert read_card(REPORTS["membership"])[0] == (
         "An attacker who can only query the model before and after the deletion and has a list of "
         "candidates that contains the deleted samples tells deleted samples from samples that "
-        "were never trained on: in 90 of 100 pairs, where by chance it would be 50."
+        "were never trained on: in 90 of 100 pairs, where by chance it would be 50 (p 0.001 after correction)."
     )
     excess = report_on(make_membership_evaluation((0.05, 0.01, 0.2), 1.0)).verdict.headline
-    assert excess.endswith("in 95 of 100 pairs, where by chance it would be 50, as they were "
-                           "forgotten too thoroughly.")  # fmt: skip
+    assert excess.endswith(
+        "in 95 of 100 pairs, where by chance it would be 50, as they were forgotten too thoroughly "
+        "(p 0.0010 after correction)."
+    )
 
 
 def test_what_is_not_reconstructed_is_not_called_so() -> None:

@@ -1,0 +1,1 @@
+"""A day of audits on fixed fleets and on an autoscaled one, simulated."""

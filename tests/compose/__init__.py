@@ -1,0 +1,1 @@
+"""`python -m tests.compose`: docker-compose.yml on a real engine."""
