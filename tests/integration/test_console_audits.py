@@ -108,7 +108,12 @@ def test_a_finished_audit_offers_what_it_has_made(site: Site) -> None:
 
 def test_an_audit_is_cancelled_and_cannot_be_retried(site: Site) -> None:
     audit = site.post_audit()
-    assert "Jobs that are running stop" in site.read_after(f"/audits/{audit}/cancel")
+    page = site.read_after(f"/audits/{audit}/cancel")
+    assert "Jobs that are running stop" in page
+    assert "There is no report: the audit was cancelled." in page
+    drawing = re.search(r'id="node-report-".*?</a>', page, re.DOTALL)
+    assert drawing is not None
+    assert ">0 of 1</text>" in drawing[0]
     refused = site.press(f"/audits/{audit}/retry", 409).get_data(as_text=True)
     assert "was cancelled: submit it again" in refused
     assert 'id="graph-title"' in refused  # the page is still there
@@ -199,3 +204,21 @@ def test_changes_are_streamed_to_the_tenant_alone(site: Site) -> None:
     assert b"event: changed" in site.gateway.follow(seen[1]).content
     other = make_client(site.gateway.app, make_key(site.gateway.db, "second", READ))
     assert other.get(f"/audits/{audit}/live", headers=HTML).status_code == 404
+
+
+def test_a_page_says_why_jobs_wait(site: Site) -> None:
+    audit = site.post_audit(seeds=[0])
+    page = site.read(f"/jobs?audit={audit}&state=queued")
+    job = re.findall(r'<li id="(job_[0-9a-f]+)">', page)[0]
+    stage = site.gateway.http.get(f"/v1/jobs/{job}").get_json()["stage"]
+    pages = (f"/audits/{audit}", f"/jobs/{job}", "/")
+    assert all(f"and no worker serves {stage}." in site.read(path) for path in pages)
+    assert ">no worker<" in site.read("/")
+    site.gateway.make_worker()
+    assert not any("serves" in site.read(path) for path in pages)
+    site.press(f"/stages/{stage}/pause")
+    assert all(f"The stage {stage} is paused." in site.read(path) for path in pages)
+    assert ">until resumed<" in site.read("/")
+    site.press(f"/stages/{stage}/resume")
+    site.press("/workers/hand/drain")
+    assert all(f"and no worker serves {stage}." in site.read(path) for path in pages)

@@ -3,6 +3,7 @@ run."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,9 +17,10 @@ from services.gateway.console.graph_drawing import Drawing, draw_graph
 from services.gateway.console.live import find_revision, read_now, respond_changes
 from services.gateway.console.remedies import find_remedy
 from services.gateway.console.sparkline import Sparkline, draw_sparkline
-from services.gateway.deps import current_store
+from services.gateway.console.troubles import Trouble, find_waiting_troubles
+from services.gateway.deps import current_gateway, current_store
 from services.gateway.submission import AUDIT_ID, require_id_format
-from shared.jobs.audit_graph import AuditFailures
+from shared.jobs.audit_graph import AuditFailures, AuditGraph
 from shared.jobs.filters import JobFilter
 from shared.jobs.records import Artifact, Audit, Job, JobPreview
 from shared.jobs.revisions import Topic
@@ -46,6 +48,7 @@ class AuditPage:
     running: the other jobs that run, the newest first.
     behind: of these attacks, by job, the methods that it attacks, with their stages.
     report: the artifacts of the report, by role; empty while there is none.
+    troubles: why jobs of it wait longer than for their turn.
     now: by the database's clock.
     """
 
@@ -59,6 +62,7 @@ class AuditPage:
     running: list[Job]
     behind: dict[str, tuple[tuple[str, str], ...]]
     report: dict[str, Artifact]
+    troubles: list[Trouble]
     now: float
 
     @property
@@ -103,10 +107,11 @@ def read_audit_page(audit_id: str) -> AuditPage:
     seen = [one.job for one in previews]
     attacks = [job for job in list_running(ATTACK) if job.id not in seen]
     reports = store.list_jobs(filters=JobFilter(audit=audit.id, stage=REPORT), limit=1).items
+    graph = store.read_audit_graph(audit.id)
     return AuditPage(
         audit,
         revision,
-        draw_graph(store.read_audit_graph(audit.id)),
+        draw_graph(graph),
         store.read_audit_failures(audit.id, MAX_FAILURES),
         previews,
         {
@@ -117,8 +122,17 @@ def read_audit_page(audit_id: str) -> AuditPage:
         [job for job in list_running(None) if job.stage != ATTACK],
         store.find_methods_behind([*seen, *(job.id for job in attacks)]),
         {a.role: a for job in reports if job.state is State.SUCCEEDED for a in job.artifacts},
+        find_waiting_troubles(current_gateway().deps.db, count_queued(graph)),
         read_now(),
     )
+
+
+def count_queued(graph: AuditGraph) -> dict[str, int]:
+    """How many jobs of each stage could be taken now."""
+    queued: Counter[str] = Counter()
+    for group in graph.groups:
+        queued[group.stage] += group.counts.get("queued", 0)
+    return queued
 
 
 def list_numbers(progress: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -49,6 +49,15 @@ class StageLine:
     rate_per_h: float | None
     wait_s: float | None
 
+    @property
+    def hindrance(self) -> str:
+        """Why nobody can say how long the wait is; "" if nothing waits in vain."""
+        if not self.queue.counts.get("queued"):
+            return ""
+        if self.queue.paused_at is not None:
+            return "until resumed"
+        return "" if self.queue.workers else "no worker"
+
 
 def build_lines(queues: Mapping[str, StageQueue], ended: Mapping[str, int]) -> list[StageLine]:
     """The stages that have jobs that have not ended, have ended some lately, or are paused.

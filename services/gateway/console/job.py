@@ -19,7 +19,8 @@ from services.gateway.console.audit import list_numbers
 from services.gateway.console.job_log import Line, build_log
 from services.gateway.console.live import read_now
 from services.gateway.console.remedies import find_remedy
-from services.gateway.deps import current_store
+from services.gateway.console.troubles import Trouble, find_waiting_troubles
+from services.gateway.deps import current_gateway, current_store
 from services.gateway.submission import JOB_ID, require_id_format
 from shared.jobs.records import Job
 from shared.jobs.relatives import Relatives
@@ -44,6 +45,7 @@ class JobPage:
     last_seq: of the last event in the log; its stream goes on from there.
     has_more: whether the log has older lines.
     curve: the chart of its matching loss, "" without one.
+    troubles: why it waits longer than for its turn.
     now: by the database's clock.
     """
 
@@ -54,6 +56,7 @@ class JobPage:
     last_seq: int
     has_more: bool
     curve: Markup
+    troubles: list[Trouble]
     now: float
 
     @property
@@ -100,6 +103,9 @@ def read_job_page(job_id: str) -> JobPage:
         events[-1].seq if events else 0,
         bool(events) and events[0].seq > 1,
         draw_loss_curve(store.list_progress(job.id), _read_total(job)),
+        find_waiting_troubles(
+            current_gateway().deps.db, {job.stage: int(job.state is State.QUEUED)}
+        ),
         read_now(),
     )
 
