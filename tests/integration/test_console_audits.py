@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from shared.jobs.keys import READ
+from shared.jobs.summaries import make_verdict_summary
 from tests.support.console_site import HTML, Site
 from tests.support.gateway import AUDIT_JOB_COUNT, GatewayInProcess
 from tests.support.keys import make_client, make_key
@@ -222,3 +223,27 @@ def test_a_page_says_why_jobs_wait(site: Site) -> None:
     site.press(f"/stages/{stage}/resume")
     site.press("/workers/hand/drain")
     assert all(f"and no worker serves {stage}." in site.read(path) for path in pages)
+
+
+def test_a_failed_audit_offers_only_what_helps(site: Site) -> None:
+    audit = site.post_audit(seeds=[0])
+    worker = site.gateway.make_worker()
+    worker.reject(worker.claim(), "inputs.BASE: BASE has no weights")
+    while claim := worker.try_claim():
+        summary = make_verdict_summary("inconclusive", "Nothing was measured.")
+        worker.finish(claim, claim.job.id.encode(), summary=summary)
+    page = site.read(f"/audits/{audit}")
+    assert '<p class="text">BASE has no weights</p>' in page
+    assert "Retry what failed" not in page
+    assert f'<a class="button plain" href="/audits/{audit}/result">' in page
+    for path in (f"/audits/{audit}", "/audits", "/"):
+        assert "chip inconclusive" not in site.read(path), path
+
+
+def test_home_shows_verdicts_and_what_runs_first(site: Site) -> None:
+    site.post_audit(seeds=[0])
+    site.gateway.make_worker().finish_all()
+    page = site.read("/")
+    assert 'class="chip leaks"' in page
+    assert page.index('id="running-title"') < page.index('id="audits-title"')
+    assert page.index('id="audits-title"') < page.index('id="queues-title"')

@@ -24,7 +24,7 @@ from shared.jobs.audit_graph import AuditFailures, AuditGraph
 from shared.jobs.filters import JobFilter
 from shared.jobs.records import Artifact, Audit, Job, JobPreview
 from shared.jobs.revisions import Topic
-from shared.jobs.states import LIVE, UNSUCCESSFUL, State
+from shared.jobs.states import LIVE, UNSUCCESSFUL, Failure, State
 from shared.reporting.as_yaml import to_yaml
 from shared.roles import Role
 
@@ -81,7 +81,25 @@ class AuditPage:
     @property
     def can_retry(self) -> bool:
         is_failed = any(self.audit.counts.get(state) for state in UNSUCCESSFUL)
-        return is_failed and self.audit.cancelled_at is None
+        return is_failed and self.audit.cancelled_at is None and not self._is_invalid
+
+    @property
+    def _is_invalid(self) -> bool:
+        """Whether all of it failed for what was asked, which another run does not change."""
+        causes = self.failures.causes
+        return (
+            0 < len(causes) < MAX_FAILURES
+            and not self.audit.counts.get(State.CANCELLED)
+            and all(one.failure == Failure.INVALID for one in causes)
+        )
+
+    @property
+    def has_measured(self) -> bool:
+        """Whether its report says more than that jobs have failed."""
+        verdict = self.audit.verdict
+        return verdict is not None and (
+            self.audit.state != "failed" or verdict["level"] != "inconclusive"
+        )
 
 
 def find_audit(audit_id: str) -> Audit:
