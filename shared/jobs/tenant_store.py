@@ -130,6 +130,7 @@ class TenantStore:
     get_upload = _bind(uploads.get_upload)
     delete_upload = _bind(uploads.delete_upload)
     list_upload_uses = _bind(uploads.list_upload_uses)
+    list_audit_uses = _bind(uploads.list_audit_uses)
     plan_erasure = _bind(erasure.plan_erasure)
     erase = _bind(erasure.erase)
 

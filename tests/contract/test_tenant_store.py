@@ -113,6 +113,7 @@ QUESTIONS: dict[str, Callable[[World], Any]] = {
     "get_upload": lambda w: w.bob.get_upload(DIGEST),
     "delete_upload": lambda w: w.bob.delete_upload(w.folder, DIGEST),
     "list_upload_uses": lambda w: w.bob.list_upload_uses([DIGEST])[DIGEST],
+    "list_audit_uses": lambda w: w.bob.list_audit_uses([DIGEST])[DIGEST],
     "plan_erasure": lambda w: w.bob.plan_erasure([DIGEST]),
     "erase": lambda w: w.bob.erase(w.folder, [DIGEST]),
     "find_equal_declaration": lambda w: w.bob.find_equal_declaration(*w.declared),
