@@ -247,3 +247,12 @@ def test_home_shows_verdicts_and_what_runs_first(site: Site) -> None:
     assert 'class="chip leaks"' in page
     assert page.index('id="running-title"') < page.index('id="audits-title"')
     assert page.index('id="audits-title"') < page.index('id="queues-title"')
+
+
+def test_home_counts_jobs_by_the_words_of_other_pages(site: Site) -> None:
+    site.post_audit(seeds=[0])
+    page = site.read("/")
+    counts = re.findall(r'data-label="(Queued|Waiting|Running)" class="n">(\d+)<', page)
+    totals = {name: sum(int(n) for one, n in counts if one == name) for name, _ in counts}
+    assert totals == {"Queued": 1, "Waiting": 12, "Running": 0}
+    assert "audit models of your own" in page

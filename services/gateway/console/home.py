@@ -39,11 +39,14 @@ MAX_SHARE = 0.25  # of a thread's time for reading it
 class StageLine:
     """A stage in the table of queues.
 
-    rate_per_h: jobs that ended lately; None without one.
+    queued: jobs that could be taken now.
+    waiting: those that wait for inputs, or are paused.
+    rate_per_h: at which jobs ended lately; None without one.
     wait_s: how long the last one in the queue waits at that rate; None if nothing waits or ends.
     """
 
     queue: StageQueue
+    queued: int
     waiting: int
     running: int
     rate_per_h: float | None
@@ -52,7 +55,7 @@ class StageLine:
     @property
     def hindrance(self) -> str:
         """Why nobody can say how long the wait is; "" if nothing waits in vain."""
-        if not self.queue.counts.get("queued"):
+        if not self.queued:
             return ""
         if self.queue.paused_at is not None:
             return "until resumed"
@@ -66,14 +69,15 @@ def build_lines(queues: Mapping[str, StageQueue], ended: Mapping[str, int]) -> l
     """
     lines = []
     for stage, queue in queues.items():
-        waiting = sum(queue.counts.get(state, 0) for state in ("waiting", "queued", "paused"))
-        running, n = queue.counts.get("running", 0), ended.get(stage, 0)
-        if not (waiting or running or n or queue.paused_at):
+        waiting = sum(queue.counts.get(state, 0) for state in ("waiting", "paused"))
+        queued, running = queue.counts.get("queued", 0), queue.counts.get("running", 0)
+        n = ended.get(stage, 0)
+        if not (queued or waiting or running or n or queue.paused_at):
             continue
-        queued = queue.counts.get("queued", 0)
         lines.append(
             StageLine(
                 queue,
+                queued,
                 waiting,
                 running,
                 n * 3600 / RATE_WINDOW_S if n else None,
