@@ -90,6 +90,7 @@ class TenantStore:
     find_methods_behind = _bind(relatives.find_methods_behind)
     get_audit = _bind(queries.get_audit)
     list_audits = _bind(queries.list_audits)
+    find_audit_names = _bind(queries.find_audit_names)
     count_audit_jobs_by_stage = _bind(queries.count_audit_jobs_by_stage)
     read_audit_graph = _bind(audit_graph.read_audit_graph)
     read_audit_failures = _bind(audit_graph.read_audit_failures)

@@ -79,6 +79,7 @@ QUESTIONS: dict[str, Callable[[World], Any]] = {
     "read_audit_failures": lambda w: w.bob.read_audit_failures(w.audit, 10).causes,
     "find_methods_behind": lambda w: w.bob.find_methods_behind([w.job])[w.job],
     "get_artifact": lambda w: w.bob.get_artifact(w.artifact),
+    "find_audit_names": lambda w: w.bob.find_audit_names([w.audit]),
     "find_artifacts": lambda w: w.bob.find_artifacts([w.artifact]),
     "find_live_duplicates": lambda w: w.bob.find_live_duplicates([PLANNED.request_key]),
     "find_inputs": lambda w: w.bob.find_inputs(w.job, Catalog([]), "train", ["OUT"]),

@@ -131,6 +131,7 @@ class Home:
     workers: list[Worker]
     worker_groups: list[StageWorkers]  # instead of the workers, if there are many
     running: list[Job]
+    audit_names: Mapping[str, str]  # of the jobs that run
     audits: list[Audit]
     troubles: list[Trouble]
     now: float  # by the database's clock
@@ -159,12 +160,14 @@ def read_home(gateway: Gateway, store: TenantStore, tenant: str | None) -> Home:
     workers = worker_registry.list_workers(db, tenant)
     live = [worker for worker in workers if worker.live]
     lines = build_lines(queues, monitoring.count_ended(db, tenant, RATE_WINDOW_S))
+    running = store.list_jobs(filters=JobFilter(state=State.RUNNING), limit=MAX_RUNNING).items
     return Home(
         revision,
         lines,
         live,
         group_workers(live) if len(live) > MAX_WORKERS else [],
-        store.list_jobs(filters=JobFilter(state=State.RUNNING), limit=MAX_RUNNING).items,
+        running,
+        store.find_audit_names({job.audits[0] for job in running if job.audits}),
         store.list_audits(limit=MAX_AUDITS).items,
         find_troubles(
             queues,

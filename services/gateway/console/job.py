@@ -32,6 +32,7 @@ pages = make_pages("job")
 MAX_EVENTS = 200  # of the log
 MAX_RELATIVES = 30  # of each kind
 MAX_FILES = 20
+MAX_AUDITS = 3  # that are named
 MAX_VALUE_CHARS = 600  # of one parameter: those of a report are megabytes
 
 
@@ -40,6 +41,7 @@ class JobPage:
     """What the page shows.
 
     relatives: the jobs that it takes inputs from, and those that take its outputs.
+    audit_names: of the first audits that have it, by id.
     behind: the methods that it is made of, with their stages.
     log: newest first.
     last_seq: of the last event in the log; its stream goes on from there.
@@ -51,6 +53,7 @@ class JobPage:
 
     job: Job
     relatives: Relatives
+    audit_names: dict[str, str]
     behind: tuple[tuple[str, str], ...]
     log: list[Line]
     last_seq: int
@@ -98,6 +101,7 @@ def read_job_page(job_id: str) -> JobPage:
     return JobPage(
         job,
         store.read_relatives(job, MAX_RELATIVES),
+        store.find_audit_names(job.audits[:MAX_AUDITS]),
         store.find_methods_behind([job.id])[job.id],
         build_log(events),
         events[-1].seq if events else 0,
