@@ -162,6 +162,13 @@ def list_numbers(progress: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
+def merge_step(one: JobPreview) -> dict[str, Any]:
+    """The progress of an attack, whichever is newer: what it has told, or the step of its picture."""
+    done = one.progress.get("done")
+    told = done if isinstance(done, int) and one.progress.get("total") == one.preview.total else 0
+    return {"done": max(told, one.preview.step), "total": one.preview.total}
+
+
 def render_audit(audit_id: str, refused: str = "", status: int = 200) -> Response:
     """The page.
 
@@ -173,6 +180,7 @@ def render_audit(audit_id: str, refused: str = "", status: int = 200) -> Respons
         page=read_audit_page(audit_id),
         find_remedy=find_remedy,
         numbers=list_numbers,
+        merge_step=merge_step,
         refused=refused,
         done=describe_done(),
         roles={"page": Role.REPORT_HTML, "report": Role.REPORT},

@@ -45,6 +45,12 @@ class Node:
     bar: tuple[BarPiece, ...]
 
     @property
+    def name(self) -> str:
+        """What the group does: its method; that of a stage that does nothing is called after it."""
+        group = self.group
+        return f"{group.stage}: none" if group.method == "none" else group.method or group.stage
+
+    @property
     def total(self) -> int:
         return sum(self.group.counts.values())
 

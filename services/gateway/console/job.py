@@ -26,6 +26,7 @@ from shared.jobs.records import Job
 from shared.jobs.relatives import Relatives
 from shared.jobs.states import LIVE, UNSUCCESSFUL, State
 from shared.reporting.loss_curve import draw_loss_curve
+from shared.reporting.threat_models import WHITE_BOX_WORDS
 
 pages = make_pages("job")
 
@@ -132,6 +133,7 @@ def render_job(job_id: str, refused: str = "", status: int = 200) -> Response:
         page=page,
         files=list(page.job.data_digests.items())[:MAX_FILES],
         max_files=MAX_FILES,
+        roles=WHITE_BOX_WORDS,
         max_relatives=MAX_RELATIVES,
         curve=page.curve,
         remedy=find_remedy(page.job.failure or ""),
