@@ -366,9 +366,7 @@ class AuditUse:
     name: str
 
 
-def list_audit_uses(
-    db: Database, tenant: str, digests: Iterable[str]
-) -> dict[str, list[AuditUse]]:
+def list_audit_uses(db: Database, tenant: str, digests: Iterable[str]) -> dict[str, list[AuditUse]]:
     """By digest, which of the tenant's latest `SEARCHED_AUDITS` audits name these uploads, newest
     first, in one query."""
     uses: dict[str, list[AuditUse]] = {sha256: [] for sha256 in digests}
