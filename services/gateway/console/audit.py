@@ -162,6 +162,17 @@ def list_numbers(progress: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
+def estimate_left(job: Job, now: float) -> float | None:
+    """For how many seconds a running job goes on at its rate so far; None if nobody can say, as of
+    one that went on from a checkpoint."""
+    done, total = job.progress.get("done"), job.progress.get("total")
+    if job.state is not State.RUNNING or job.started_at is None or job.attempt != 1:
+        return None
+    if not isinstance(done, int) or not isinstance(total, int) or not 0 < done < total:
+        return None
+    return max(0.0, now - job.started_at) * (total - done) / done
+
+
 def merge_step(one: JobPreview) -> dict[str, Any]:
     """The progress of an attack, whichever is newer: what it has told, or the step of its picture."""
     done = one.progress.get("done")
@@ -181,6 +192,7 @@ def render_audit(audit_id: str, refused: str = "", status: int = 200) -> Respons
         find_remedy=find_remedy,
         numbers=list_numbers,
         merge_step=merge_step,
+        estimate_left=estimate_left,
         refused=refused,
         done=describe_done(),
         roles={"page": Role.REPORT_HTML, "report": Role.REPORT},

@@ -15,7 +15,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from services.gateway import job_control
 from services.gateway.console._actions import act, describe_done, read_priority, respond_done
 from services.gateway.console._pages import make_pages, render_page
-from services.gateway.console.audit import list_numbers
+from services.gateway.console.audit import estimate_left, list_numbers
 from services.gateway.console.job_log import Line, build_log
 from services.gateway.console.live import read_now
 from services.gateway.console.remedies import find_remedy
@@ -66,6 +66,11 @@ class JobPage:
     @property
     def is_live(self) -> bool:
         return self.job.state in LIVE
+
+    @property
+    def left_s(self) -> float | None:
+        """See `estimate_left`."""
+        return estimate_left(self.job, self.now)
 
     @property
     def can_retry(self) -> bool:

@@ -62,10 +62,10 @@ def test_three_audits_are_matched() -> None:
 
 
 def test_what_is_left_is_matched_by_the_next_name() -> None:
-    audits = [[("a", 1, "x"), ("b", 1, "x")], [("a", 2, "x"), ("c", 1, "x")], [("c", 1, "x")]]
+    audits = [[("a", 3, "x"), ("b", 1, "x")], [("a", 2, "x"), ("c", 1, "x")], [("c", 1, "x")]]
     matched = match(audits, lambda t: t, lambda t: t[0], lambda t: t[1:])
     assert [(dict(one.items), one.agreement) for one in matched] == [
-        ({0: ("a", 1, "x"), 1: ("a", 2, "x")}, 1),
+        ({0: ("a", 3, "x"), 1: ("a", 2, "x")}, 1),
         ({0: ("b", 1, "x"), 1: ("c", 1, "x"), 2: ("c", 1, "x")}, 2),
     ]
 
