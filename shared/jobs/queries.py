@@ -203,6 +203,15 @@ def find_artifacts(db: Database, tenant: str, digests: Collection[str]) -> dict[
     return {row.sha256: Artifact("", row.sha256, row.size, row.media_type) for row in rows}
 
 
+def find_audit_names(db: Database, tenant: str, audit_ids: Collection[str]) -> dict[str, str]:
+    """What those of these audits are called that the tenant has, by id, in one query."""
+    query = select(audits.c.id, audits.c.name).where(
+        audits.c.tenant == tenant, audits.c.id.in_(sorted(audit_ids))
+    )
+    with db.read() as connection:
+        return {row.id: row.name for row in connection.execute(query)}
+
+
 def _refuse_expired(connection: Connection, tenant: str, sha256: str) -> None:
     query = select(artifacts.c.expired_at).where(
         artifacts.c.tenant == tenant,

@@ -22,11 +22,13 @@ def show_list() -> Response:
     """The uploads, newest first, with the room that they take."""
     store = current_store()
     listed = store.list_uploads(limit=PAGE_SIZE, page=request.args.get("page") or None)
+    digests = [one.sha256 for one in listed.items]
     return render_page(
         "artifacts.html",
         listed=listed,
         is_first="page" not in request.args,
-        uses=store.list_upload_uses([one.sha256 for one in listed.items]),
+        uses=store.list_upload_uses(digests),
+        audits=store.list_audit_uses(digests),
         used_bytes=store.measure_uploads(),
         quota_bytes=current_gateway().deps.settings.upload_quota_bytes,
     )
@@ -45,6 +47,7 @@ def show_one(sha256: str) -> Response:
         upload=upload,
         producer=producer,
         uses=store.list_upload_uses([digest])[digest],
+        audits=store.list_audit_uses([digest])[digest],
         survey=survey(lambda: store.plan_erasure([digest])),
     )
 
