@@ -22,7 +22,7 @@ TERMINAL = frozenset(State) - LIVE
 UNSUCCESSFUL = TERMINAL - {State.SUCCEEDED}
 
 TRANSITIONS: dict[tuple[State, State], str] = {
-    (State.WAITING, State.QUEUED): "its last input succeeded, or finished (run_when: all_finished)",
+    (State.WAITING, State.QUEUED): "the last job that it needs has ended",
     (State.WAITING, State.CANCELLED): "asked",
     (State.QUEUED, State.CANCELLED): "asked",
     (State.PAUSED, State.CANCELLED): "asked",

@@ -321,7 +321,7 @@ def _list_badges(entry: CatalogEntry) -> list[str]:
         classes = [f"{traits.num_classes} classes"] if traits.num_classes else []
         return [*([shape] if shape else []), *classes]
     if entry.kind == "defense":
-        return ["adaptive attack known"] if entry.has_adaptive_attack else []
+        return ["adaptive attack exists"] if entry.has_adaptive_attack else []
     return []
 
 
