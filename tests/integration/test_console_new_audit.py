@@ -207,6 +207,15 @@ def test_a_new_form_can_be_sent_as_it_is(gateway: GatewayInProcess) -> None:
     assert spec["unlearning"] == ["ascent", "retrain"]
 
 
+def test_what_an_earlier_audit_left_out_is_ticked(gateway: GatewayInProcess) -> None:
+    body = {name: value for name, value in AUDIT.items() if name != "defenses"}
+    posted = gateway.http.post("/v1/audits", json=body).get_json()
+    page = gateway.http.get(f"/audits/new?from={posted['id']}", headers=BROWSER).get_data(
+        as_text=True
+    )
+    assert 'name="defenses" value="none" checked' in page
+
+
 def upload_yaml(gateway: GatewayInProcess, text: bytes, name: str = "my audit.yaml") -> Any:
     return gateway.http.post(
         "/audits/new", data={"yaml": (io.BytesIO(text), name)}, headers=BROWSER,

@@ -287,3 +287,20 @@ def test_what_is_wrong_is_rejected_with_the_reason(declared: Declared) -> None:
         test={"declared": "mine"},
     )
     assert "of 3 classes, but own_samples has" in untested["reason"]
+
+
+def test_the_form_of_an_earlier_audit_has_its_names(declared: Declared) -> None:
+    posted = declared.post("/v1/audits", build_audit(original={"model": "before", "version": 1}))
+    page = declared.http.get(f"/audits/new?from={posted['id']}", headers={"Accept": "text/html"})
+    text = page.get_data(as_text=True)
+    assert 'name="dataset" value="declared:mine@1" checked' in text
+    for name in ("before@1", "after@1"):
+        assert f'<option value="model:{name}" selected' in text
+    assert "Not ready yet" not in text
+
+
+def test_the_form_of_an_audit_of_samples_can_be_sent(declared: Declared) -> None:
+    samples = own_samples(declared.bring_samples(1, 0), declared.bring_samples(8, 1))
+    posted = declared.post("/v1/audits", build_audit(dataset=samples))
+    page = declared.http.get(f"/audits/new?from={posted['id']}", headers={"Accept": "text/html"})
+    assert "Not ready yet" not in page.get_data(as_text=True)

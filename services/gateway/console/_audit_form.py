@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from werkzeug.datastructures import MultiDict
 
+from services.gateway.console._examples import DEFAULTS
 from services.gateway.console._param_fields import SEPARATOR, ParamField, iter_param_fields
 from services.values import format_value, parse_value
 from shared.catalog import Catalog, CatalogEntry
@@ -332,6 +334,25 @@ def fill_form(body: Mapping[str, Any], catalog: Catalog) -> tuple[Values, list[s
     return _Filler(catalog).fill(body)
 
 
+def restore_names(body: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """The body with declared names in place of what they stand for.
+
+    Args:
+        names: by field of the audit, NAME@VERSION; each is of the body.
+    """
+    restored: dict[str, Any] = deepcopy(dict(body))
+    for path, label in names.items():
+        if path == "dataset":
+            restored[path] = {"declared": label}
+            continue
+        *outer, last = path.split(".")
+        holder: Any = restored
+        for part in outer:
+            holder = holder[int(part) if isinstance(holder, list) else part]
+        holder[int(last) if isinstance(holder, list) else last] = f"{DECLARED_MODEL}{label}"
+    return restored
+
+
 class _Filler:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
@@ -347,6 +368,9 @@ class _Filler:
         }
         if body.get(FORGOTTEN, True) is not False:
             self._values[FORGOTTEN] = "on"
+        if way == LAB and not body.get("defenses"):
+            # what an audit without the field means is ticked, so that another tick adds to it
+            body = {**body, "defenses": DEFAULTS["defenses"]}
         for name, value in body.items():
             if name in choices:
                 self._fill_choices(choices[name], value)
@@ -368,6 +392,9 @@ class _Filler:
         for n, one in enumerate(selected[:MAX_CHOSEN]):
             path = f"{choice.field}.{n}" if choice.is_list else choice.field
             if one is None:
+                continue
+            if choice.field == "dataset" and isinstance(one, str) and one.startswith(DECLARED_DATASET):
+                self._values.add(choice.field, one)
                 continue
             if isinstance(one, dict) and isinstance(one.get("declared"), str):
                 version = f"@{one['version']}" if "version" in one else ""

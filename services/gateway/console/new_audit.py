@@ -13,14 +13,17 @@ from http import HTTPStatus
 from typing import Any
 
 from flask import Response, redirect, request
+from pydantic import ValidationError
 from werkzeug.wrappers import Response as AnyResponse
 
 from services.audit_text import AuditTextError, parse_audit_text
 from services.gateway.access_logging import changes_nothing, set_subject
 from services.gateway.api.audit_planning import (
     MAX_WORKERS,
+    AuditBody,
     describe_submission,
     plan_audit,
+    resolve_names,
     submit_audit,
 )
 from services.gateway.console._audit_check import FormMessage, is_small, try_form
@@ -34,6 +37,7 @@ from services.gateway.console._audit_form import (
     read_form,
     read_rows,
     read_way,
+    restore_names,
     split_variant,
 )
 from services.gateway.console._audit_page import FormView, build_form, describe_source
@@ -44,6 +48,7 @@ from services.gateway.deps import current_gateway, current_store
 from services.gateway.scopes import require_scope
 from services.gateway.submission import AUDIT_ID, require_id_format
 from shared.catalog import Catalog
+from shared.errors import Conflict, InvalidRequest
 from shared.jobs.declarations import DeclarationState, Kind
 from shared.jobs.keys import SUBMIT
 from shared.jobs.submit import IdempotencyKey
@@ -83,7 +88,7 @@ def show() -> Response:
         values, left_out = fill_form(load_examples()[source].spec, catalog)
     else:
         audit = current_store().get_audit(require_id_format(source, AUDIT_ID, "audit"))
-        values, left_out = fill_form(describe_submission(audit), catalog)
+        values, left_out = fill_form(_restore_names(describe_submission(audit)), catalog)
     return _respond_form(values, left_out=left_out, source=source, is_quiet=True)
 
 
@@ -131,8 +136,6 @@ def _begin(catalog: Catalog, is_own: bool) -> Values:
             names = catalog.list_names(choice.kind)
             if choice.field != "defenses":
                 values.setlist(choice.field, names[: 2 if choice.field == "unlearning" else 1])
-    if not values.getlist("defenses") and ("defense", "none") in catalog:
-        values["defenses"] = "none"
     return values
 
 
@@ -153,8 +156,20 @@ def _read_file() -> Response:
         return _respond_form(
             _begin(catalog, False), file_error=str(error), status=HTTPStatus.UNPROCESSABLE_ENTITY
         )
-    values, left_out = fill_form(parsed.spec, catalog)
+    values, left_out = fill_form(_restore_names(parsed.spec), catalog)
     return _respond_form(values, left_out=left_out, is_quiet=True)
+
+
+def _restore_names(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An earlier audit with the declared names that it was posted with, where these still are what
+    it has instead."""
+    if not body.get("declared"):
+        return body
+    try:
+        names = resolve_names(AuditBody.model_validate(body).to_spec()).declared
+    except (ValidationError, InvalidRequest, Conflict):
+        return body
+    return restore_names(body, names)
 
 
 def _grow(values: Values) -> None:
