@@ -304,3 +304,28 @@ def test_the_form_of_an_audit_of_samples_can_be_sent(declared: Declared) -> None
     posted = declared.post("/v1/audits", build_audit(dataset=samples))
     page = declared.http.get(f"/audits/new?from={posted['id']}", headers={"Accept": "text/html"})
     assert "Not ready yet" not in page.get_data(as_text=True)
+
+
+def test_a_draft_says_what_is_missing_and_what_will_not_run(declared: Declared) -> None:
+    form = {
+        "way": "own", "original": "model:before@2", "releases/0/weights/0": "model:after@1",
+        "attacks": ["feature_recovery", "label_inference"], "dataset": "own_samples",
+    }  # fmt: skip
+    text = declared.http.post("/audits/draft", data=form).get_data(as_text=True)
+    assert 'data-field="dataset/own_samples/deleted"><span>Choose a file of samples' in text
+    text = declared.http.post("/audits/draft", data={**form, "dataset": ""}).get_data(as_text=True)
+    assert "What it will cost" in text
+    assert "Will not run: feature_recovery" in text
+
+
+def test_a_draft_warns_of_releases_without_a_plain_one(declared: Declared) -> None:
+    form = {
+        "way": "lab", "dataset": "mnist_5k", "model": "convnet", "unlearning": "gradient_ascent",
+        "attacks": "label_inference",
+    }  # fmt: skip
+    for defenses, is_warned in ((["obfuscation"], True), (["none", "obfuscation"], False)):
+        answer = declared.http.post("/audits/draft", data={**form, "defenses": defenses})
+        text = answer.get_data(as_text=True)
+        assert ("No release without a defense" in text, "What it will cost" in text) == (
+            is_warned, True,
+        )  # fmt: skip

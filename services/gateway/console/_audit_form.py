@@ -33,6 +33,14 @@ SWITCHES = ("p_values", "sweep", "no_cache")  # off unless they are ticked
 WEIGHTS = ("original", "base")
 OPTIONS = ("name", "seeds", "labels", "metadata", FORGOTTEN, *NUMBERS, *SWITCHES, *WEIGHTS)
 
+# by field of the audit, the parameters that are shown without unfolding, with their labels
+OPEN_FIELDS = {
+    "forget": {"deletions": "Deletions", "size": "Samples per deletion"},
+    "train": {"size": "Training set"},
+    "ingest": {"input_shape": "Input shape", "num_classes": "Classes", "mean": "Mean",
+               "std": "Standard deviation", "size": "Samples per deletion"},
+}  # fmt: skip
+
 _VARIANT = re.compile(r"(.*)~([2-9]|[12][0-9]|3[0-2])", re.DOTALL)
 _DELETABLE = "deletable_"  # parameters of data sets that an audit fills in
 _RELEASE_PARAMS = frozenset(
@@ -171,22 +179,26 @@ def read_form(values: Values, catalog: Catalog) -> FilledForm:
         if params:
             body[group] = params
     if way == OWN:
-        _complete_samples(catalog, body)
+        _complete_samples(catalog, filled)
     _read_options(values, way, filled)
     return filled
 
 
-def _complete_samples(catalog: Catalog, body: dict[str, Any]) -> None:
-    """What the form asks for once: the samples have the classes of the model. Without a file there
-    is no data set."""
+def _complete_samples(catalog: Catalog, filled: FilledForm) -> None:
+    """What the form asks for once: the samples have the classes of the model. Samples without a
+    file are a problem: an audit without any says so."""
+    body = filled.body
     choice = body.get("dataset")
     name = choice.get("name", "") if isinstance(choice, dict) else choice
     if not isinstance(name, str) or not brings_samples(catalog, name):
         return
     entry = catalog.get("dataset", name, "")
     params = dict(choice["params"]) if isinstance(choice, dict) else {}
-    if not any(param.path[0] in params for param in list_choice_fields(entry) if param.is_file):
+    files = [param.path[0] for param in list_choice_fields(entry) if param.is_file]
+    if not any(file in params for file in files):
         del body["dataset"]
+        place = join_name("dataset", name, *files[:1])
+        filled.problems.append((place, "Choose a file of samples, or choose “No samples”."))
         return
     classes = body.get("ingest", {}).get("num_classes")
     if "num_classes" in entry.properties and classes is not None:
@@ -256,9 +268,10 @@ def _read_weights(values: Values, filled: FilledForm) -> None:
         if not any(files) and n > 0:
             continue  # a row that was added and not filled in
         filled.problems.extend(
-            (join_name(prefix, "weights", str(d)), "Choose the weights from after the deletion.")
+            (join_name(prefix, "weights", str(d)), f"Choose the weights from after {which}.")
             for d, file in enumerate(files)
             if not file
+            for which in [_name_deletion(n, release_count, d, deletion_count)]
         )
         filled.fields.update(
             join_name(prefix, name) for name in ("name", "method", "method/params")
@@ -278,6 +291,12 @@ def _read_weights(values: Values, filled: FilledForm) -> None:
     filled.fields.update(join_name("retrained", str(d)) for d in deletions)
     if any(retrained):
         body["retrained"] = retrained
+
+
+def _name_deletion(n: int, releases: int, d: int, deletions: int) -> str:
+    """`the deletion`, `deletion 2`, `deletion 2 in release 1`."""
+    deletion = "the deletion" if deletions == 1 else f"deletion {d + 1}"
+    return deletion if releases == 1 else f"{deletion} in release {n + 1}"
 
 
 def name_release(n: int) -> str:
@@ -393,7 +412,11 @@ class _Filler:
             path = f"{choice.field}.{n}" if choice.is_list else choice.field
             if one is None:
                 continue
-            if choice.field == "dataset" and isinstance(one, str) and one.startswith(DECLARED_DATASET):
+            if (
+                choice.field == "dataset"
+                and isinstance(one, str)
+                and one.startswith(DECLARED_DATASET)
+            ):
                 self._values.add(choice.field, one)
                 continue
             if isinstance(one, dict) and isinstance(one.get("declared"), str):

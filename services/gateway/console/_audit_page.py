@@ -14,6 +14,7 @@ from services.gateway.console._audit_form import (
     LAB_ONLY,
     MAX_FILES,
     MAX_RELEASES,
+    OPEN_FIELDS,
     OWN,
     ChoiceKind,
     Values,
@@ -58,13 +59,6 @@ GROUP_TITLES = {
     "ingest": "More about the model", "defend": "Strength of defenses", "probe": "Probes of black-box attacks",
     "candidates": "Candidates of membership attacks", "shadow": "Shadow deletions for p-values",
     "retraining": "Retrained models", "forgetting": "Tests of forgetting", "evaluate": "Scores",
-}  # fmt: skip
-# by field of the audit, the parameters that are shown without unfolding, with their labels
-OPEN_FIELDS = {
-    "forget": {"deletions": "Deletions", "size": "Samples per deletion"},
-    "train": {"size": "Training set"},
-    "ingest": {"input_shape": "Input shape", "num_classes": "Classes", "mean": "Mean",
-               "std": "Standard deviation", "size": "Samples per deletion"},
 }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import json
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
 
@@ -52,6 +52,7 @@ from shared.errors import Conflict, InvalidRequest
 from shared.jobs.declarations import DeclarationState, Kind
 from shared.jobs.keys import SUBMIT
 from shared.jobs.submit import IdempotencyKey
+from shared.reporting.evidence import MIN_SAMPLES
 
 pages = make_pages("new_audit")
 
@@ -60,6 +61,7 @@ MAX_UPLOADS, MAX_DECLARED, MAX_SOURCES = 100, 50, 20  # in menus
 MAX_YAML_BYTES = 64 << 10  # of a file that is read here: a second of parsing
 MAX_TEXT_BYTES = 32 << 10  # of an audit that is shown as text
 WORKER_COUNTS = (1, 2, 4, 8, 16, 32)
+DELETIONS = "forget/deletions"
 CHECK = "check"  # the button that only asks what is wrong
 OWN_ATTACKS = ("feature_recovery", "label_inference")
 _TOKEN = re.compile(r"[0-9a-f]{32}")
@@ -67,11 +69,15 @@ _TOKEN = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(frozen=True)
 class DraftView:
-    """What comes of the form as it is: a quote, or messages; and its body as text."""
+    """What comes of the form as it is: a quote, or messages; and its body as text.
+
+    warnings: what may not be as it was meant, in sentences.
+    """
 
     messages: Sequence[FormMessage]
     dry_run: Mapping[str, Any] | None
     texts: Sequence[AuditText]
+    warnings: Sequence[str] = ()
 
 
 @pages.get(PATH)
@@ -136,6 +142,7 @@ def _begin(catalog: Catalog, is_own: bool) -> Values:
             names = catalog.list_names(choice.kind)
             if choice.field != "defenses":
                 values.setlist(choice.field, names[: 2 if choice.field == "unlearning" else 1])
+    values[DELETIONS] = str(MIN_SAMPLES)  # with fewer, a report cannot say "not seen"
     return values
 
 
@@ -195,13 +202,26 @@ def _check(values: Values) -> DraftView:
     workers = int(text) if text.isdecimal() and len(text) < 5 else None
     if workers is not None and not 1 <= workers <= MAX_WORKERS:
         workers = None
-    outcome = try_form(
-        filled, lambda body: plan_audit(body, require_uploads=False).describe_dry_run(workers)
-    )
+    warnings: list[str] = []
+
+    def plan(body: AuditBody) -> Mapping[str, Any]:
+        planned = plan_audit(body, require_uploads=False)
+        methods = {job.method for job in planned.jobs}
+        idle = [one.name for one in planned.spec.attacks if one.name not in methods]
+        if idle:
+            warnings.append(
+                f"Will not run: {', '.join(dict.fromkeys(idle))}. This audit lacks what is needed, "
+                "such as samples."
+            )
+        if all(one.name != "none" for one in planned.spec.defenses):
+            warnings.append("No release without a defense: choose none as well to compare with it.")
+        return planned.describe_dry_run(workers)
+
+    outcome = try_form(filled, plan)
     texts = write_texts(filled.body, request.host_url) if is_small(filled, MAX_TEXT_BYTES) else []
     if isinstance(outcome, list):
         return DraftView(outcome, None, texts)
-    return DraftView([], outcome, texts)
+    return DraftView([], outcome, texts, warnings)
 
 
 def _describe_draft(values: Values, draft: DraftView, is_quiet: bool = False) -> dict[str, Any]:
@@ -254,7 +274,7 @@ def _respond_form(
         messages=shown,
     )
     if messages:
-        drafted = DraftView(messages, drafted.dry_run, drafted.texts)
+        drafted = replace(drafted, messages=messages)
     return render_page(
         "new_audit.html",
         status,
@@ -264,6 +284,7 @@ def _respond_form(
         source=source,
         left_out=left_out,
         file_error=file_error,
+        is_refused=bool(messages),
         idempotency=secrets.token_hex(16),
         has_catalog=bool(catalog.list_names("stage")),
         max_upload_bytes=current_gateway().deps.settings.max_upload_bytes,
