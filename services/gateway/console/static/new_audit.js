@@ -257,6 +257,7 @@ function offer(stored, file) {
 function fill(field, value) {
   field.value = value;
   field.dispatchEvent(new Event("input", { bubbles: true }));
+  showUse();
 }
 
 // Files that are dropped in a heap go where their names say: before, after-2, deleted, public,
