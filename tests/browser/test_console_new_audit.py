@@ -70,6 +70,10 @@ def test_three_choices_and_a_button(visitor: Visit, gateway: GatewayProcess) -> 
     expect(deletions).to_have_attribute("aria-invalid", "true")
     expect(quote).to_contain_text("Not ready yet")
     deletions.press("Enter")  # starts nothing
+    page.get_by_role("button", name="Start the audit").click()  # refused: leads to the field
+    expect(deletions).to_be_focused()
+    expect(deletions).to_be_in_viewport()
+    expect(message).to_contain_text("less than the minimum of 1")
     deletions.fill("2")
     expect(message).to_be_empty()
     expect(quote).to_contain_text("deletions: 2")
@@ -94,6 +98,16 @@ def test_a_method_twice_with_other_settings(visitor: Visit) -> None:
     expect(page.locator("#draft")).to_contain_text("gradient_from: base")
 
 
+def test_each_quick_click_adds_a_deletion(visitor: Visit) -> None:
+    visitor.sign_in(path="/audits/new?way=own")
+    page = visitor.page
+    button = page.get_by_role("button", name="Another deletion")
+    for _ in range(3):
+        button.dispatch_event("click")
+    expect(page.locator("[name='releases/0/weights/3']")).to_have_count(1)
+    expect(page.locator("[name=deletions]")).to_have_value("4")
+
+
 def test_a_pair_is_uploaded_and_audited(
     visitor: Visit, gateway: GatewayProcess, tmp_path: Path
 ) -> None:
@@ -108,8 +122,11 @@ def test_a_pair_is_uploaded_and_audited(
     pickled = {"name": "a.pt", "mimeType": "application/octet-stream", "buffer": b"x"}
     page.locator("#drop-files").set_input_files(pickled)
     expect(uploads).to_contain_text("palimpsest convert a.pt")
-    page.locator("#drop-files").set_input_files([tmp_path / f"{n}.safetensors" for n in files])
+    page.locator("#drop-files").set_input_files(
+        [tmp_path / f"{n}.safetensors" for n in reversed(files)]
+    )
     expect(uploads.get_by_text("Stored:")).to_have_count(2)
+    expect(uploads.get_by_text("Not used yet")).to_have_count(0)
     expect(page.locator("[name=original]")).not_to_have_value("")
     expect(page.locator("[name='releases/0/weights/0']")).not_to_have_value("")
     page.locator("#drop-files").set_input_files(tmp_path / "before.safetensors")
@@ -120,12 +137,18 @@ def test_a_pair_is_uploaded_and_audited(
     model.get_by_role("textbox", name="Hidden").fill("16")
     page.get_by_role("textbox", name="Input shape").fill("1x9x9")
     page.get_by_role("textbox", name="Classes", exact=True).fill("4")
-    page.locator("[id='f-dataset--own_samples--deleted-upload']").set_input_files(
-        tmp_path / "deleted.npz"
-    )
-    expect(page.locator("[name='dataset/own_samples/deleted']")).to_have_value(
-        re.compile("^upload:[0-9a-f]{64}$")
-    )
+    page.locator("#drop-files").set_input_files(tmp_path / "deleted.npz")
+    deleted = page.locator("[name='dataset/own_samples/deleted']")
+    upload = re.compile("^upload:[0-9a-f]{64}$")
+    expect(deleted).to_have_value(upload)
+    deleted.fill("")
+    deleted.press("Tab")
+    expect(uploads.get_by_text("Not used yet")).to_have_count(1)
+    deleted.fill("deleted.npz")
+    deleted.press("Tab")
+    expect(deleted).to_have_value(upload)
+    expect(page.locator(".file-name", has_text="deleted.npz")).to_have_count(1)
+    expect(uploads.get_by_text("Not used yet")).to_have_count(0)
     expect(page.locator("#draft")).to_contain_text("What it will cost")
     audit_id = start(page)
     spec = get(gateway, f"/v1/audits/{audit_id}/spec")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from services.gateway.json_body import MAX_BODY_BYTES
+from shared.reporting.evidence import MIN_SAMPLES
 from tests.support.gateway import AUDIT, AUDIT_JOB_COUNT, GatewayInProcess
 from tests.support.keys import make_key
 
@@ -117,7 +118,7 @@ def test_a_draft_leaves_no_entry_in_the_access_log(gateway: GatewayInProcess) ->
         ({"model/mlp/width": "1" * 30}, "model/mlp/width", "must fit into 64 bits"),
         ({"model/mlp/width": "1e999"}, "model/mlp/width", "is not of type 'integer'"),
         ({"model/mlp/width": "[" * 900 + "]" * 900}, "model/mlp/width", "deeper"),
-        ({"seeds": "0, x"}, "seeds", "valid integer"),
+        ({"seeds": "0, x"}, "seeds", "'x': Input should be a valid integer"),
         ({"dataset": None}, "dataset", "Choose a data set."),
         ({"dataset": "nothing"}, "dataset/nothing", "unknown dataset"),
         ({"unlearning": None}, "unlearning", "Choose at least one unlearning method."),
@@ -137,6 +138,9 @@ def test_a_draft_leaves_no_entry_in_the_access_log(gateway: GatewayInProcess) ->
         ({"way": "own", "original": "x", "releases/0/weights/0": DIGEST}, "original", "sha256"),
         ({"way": "own", "original": DIGEST, "releases/0/weights/0": DIGEST,
           "releases/0/name": "a b"}, "releases/0/name", "use letters"),
+        ({"way": "own", "original": DIGEST, "deletions": "2"}, "releases/0/weights/1",
+         "from after deletion 2."),
+        ({"labels": "no label", "priority": "1000"}, "priority", "less than or equal to 100"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_told_beside_its_field(
@@ -207,6 +211,16 @@ def test_a_new_form_can_be_sent_as_it_is(gateway: GatewayInProcess) -> None:
     spec = send_again(gateway, page)
     assert (spec["dataset"], spec["model"], spec["attacks"]) == ("digits", "mlp", ["invert"])
     assert spec["unlearning"] == ["ascent", "retrain"]
+    assert spec["forget"] == {"deletions": MIN_SAMPLES}
+
+
+def test_what_an_earlier_audit_left_out_is_ticked(gateway: GatewayInProcess) -> None:
+    body = {name: value for name, value in AUDIT.items() if name != "defenses"}
+    posted = gateway.http.post("/v1/audits", json=body).get_json()
+    page = gateway.http.get(f"/audits/new?from={posted['id']}", headers=BROWSER).get_data(
+        as_text=True
+    )
+    assert 'name="defenses" value="none" checked' in page
 
 
 def upload_yaml(gateway: GatewayInProcess, text: bytes, name: str = "my audit.yaml") -> Any:

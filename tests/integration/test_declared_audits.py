@@ -287,3 +287,45 @@ def test_what_is_wrong_is_rejected_with_the_reason(declared: Declared) -> None:
         test={"declared": "mine"},
     )
     assert "of 3 classes, but own_samples has" in untested["reason"]
+
+
+def test_the_form_of_an_earlier_audit_has_its_names(declared: Declared) -> None:
+    posted = declared.post("/v1/audits", build_audit(original={"model": "before", "version": 1}))
+    page = declared.http.get(f"/audits/new?from={posted['id']}", headers={"Accept": "text/html"})
+    text = page.get_data(as_text=True)
+    assert 'name="dataset" value="declared:mine@1" checked' in text
+    for name in ("before@1", "after@1"):
+        assert f'<option value="model:{name}" selected' in text
+    assert "Not ready yet" not in text
+
+
+def test_the_form_of_an_audit_of_samples_can_be_sent(declared: Declared) -> None:
+    samples = own_samples(declared.bring_samples(1, 0), declared.bring_samples(8, 1))
+    posted = declared.post("/v1/audits", build_audit(dataset=samples))
+    page = declared.http.get(f"/audits/new?from={posted['id']}", headers={"Accept": "text/html"})
+    assert "Not ready yet" not in page.get_data(as_text=True)
+
+
+def test_a_draft_says_what_is_missing_and_what_will_not_run(declared: Declared) -> None:
+    form = {
+        "way": "own", "original": "model:before@2", "releases/0/weights/0": "model:after@1",
+        "attacks": ["feature_recovery", "label_inference"], "dataset": "own_samples",
+    }  # fmt: skip
+    text = declared.http.post("/audits/draft", data=form).get_data(as_text=True)
+    assert 'data-field="dataset/own_samples/deleted"><span>Choose a file of samples' in text
+    text = declared.http.post("/audits/draft", data={**form, "dataset": ""}).get_data(as_text=True)
+    assert "What it will cost" in text
+    assert "Will not run: feature_recovery" in text
+
+
+def test_a_draft_warns_of_releases_without_a_plain_one(declared: Declared) -> None:
+    form = {
+        "way": "lab", "dataset": "mnist_5k", "model": "convnet", "unlearning": "gradient_ascent",
+        "attacks": "label_inference",
+    }  # fmt: skip
+    for defenses, is_warned in ((["obfuscation"], True), (["none", "obfuscation"], False)):
+        answer = declared.http.post("/audits/draft", data={**form, "defenses": defenses})
+        text = answer.get_data(as_text=True)
+        assert ("No release without a defense" in text, "What it will cost" in text) == (
+            is_warned, True,
+        )  # fmt: skip

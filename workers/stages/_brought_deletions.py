@@ -134,11 +134,11 @@ def _split_deleted(
     if deletions is None:
         deletions = max(1, count // params.size)
     if params.size * deletions != count:
-        hint = (
-            f"set size to {count // deletions}"
-            if count % deletions == 0
-            else "bring as many for each model, or list rows"
-        )
+        hint = "bring as many for each model, or list rows"
+        if count % deletions == 0:
+            hint = f"set size to {count // deletions} (samples per deletion)"
+            if params.size == 1:
+                hint += f" if they were deleted together, or bring the weights of {count} deletions"
         raise InvalidRequest(
             f"{deletions} deletions of {params.size} are not the {count} deleted samples that were "
             f"brought: {hint}",

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from services.gateway.api._declaring import resolve_names
+from services.gateway.api._declaring import resolve_names as resolve_names
 from services.gateway.api._dry_run import MAX_WORKERS as MAX_WORKERS
 from services.gateway.api._dry_run import describe_dry_run
 from services.gateway.audit_body import AuditBody as AuditBody

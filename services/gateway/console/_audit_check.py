@@ -11,7 +11,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from services.gateway.api.audit_planning import AuditBody
-from services.gateway.console._audit_form import FilledForm
+from services.gateway.console._audit_form import OPEN_FIELDS, FilledForm
 from services.gateway.json_body import parse_json_object
 from shared.errors import Conflict, InvalidRequest, NotFound, QuotaReached
 
@@ -29,6 +29,15 @@ _EMPTY = {
 }
 _NO_DIGEST = "choose a file, or give the sha256 of an upload or model:NAME"
 _JOB_PATH = re.compile(r"^(?:params[\w.]*|[a-z_]+(?:\.[\w]+)+): ")
+
+
+# what the form calls parameters that messages name by their path
+_LABELS = {
+    f"{group}.{name}": label
+    for group, names in OPEN_FIELDS.items()
+    for name, label in names.items()
+}
+_LABELLED = re.compile(rf"(?<![\w.])(?:{'|'.join(map(re.escape, _LABELS))})(?![\w.]*\w)")
 
 
 @dataclass(frozen=True)
@@ -51,22 +60,33 @@ def try_form(filled: FilledForm, send: Callable[[AuditBody], T]) -> T | list[For
     Raises:
         TransientError: as `send`.
     """
-    if filled.problems:
-        return [FormMessage(field, text) for field, text in filled.problems[:MAX_MESSAGES]]
+    problems = [FormMessage(field, text) for field, text in filled.problems[:MAX_MESSAGES]]
     try:
         encoded = json.dumps(filled.body).encode()
-        return send(AuditBody.model_validate(parse_json_object(encoded)))
+        body = AuditBody.model_validate(parse_json_object(encoded))
+        return problems or send(body)
     except ValidationError as error:
-        errors = error.errors(include_url=False, include_context=False, include_input=False)
-        located = [(".".join(map(str, one["loc"])), one["type"], one["msg"]) for one in errors]
-        messages = [_explain(filled, *one) for one in located[:MAX_MESSAGES]]
-        return [*dict.fromkeys(messages)]
+        told = {message.field for message in problems}
+        more = (message for message in _explain_all(filled, error) if message.field not in told)
+        return [*dict.fromkeys([*problems, *more])][:MAX_MESSAGES]
     except InvalidRequest as error:
-        return [_explain(filled, error.field, "", error.message)]
+        return [*problems, _explain(filled, error.field, "", error.message)]
     except RecursionError:
-        return [FormMessage("", "A value is nested too deeply.")]
+        return [*problems, FormMessage("", "A value is nested too deeply.")]
     except (Conflict, NotFound, QuotaReached) as error:
         return [FormMessage("", _shorten(str(error)))]
+
+
+def _explain_all(filled: FilledForm, error: ValidationError) -> list[FormMessage]:
+    messages = []
+    for one in error.errors(include_url=False, include_context=False)[:MAX_MESSAGES]:
+        path, text, value = ".".join(map(str, one["loc"])), one["msg"], one["input"]
+        if filled.problems and not path:
+            continue  # of the whole: what is missing is told already
+        if path.startswith("seeds.") and isinstance(value, str):
+            text = f"{value[:40]!r}: {text}"
+        messages.append(_explain(filled, path, one["type"], text))
+    return messages
 
 
 def is_small(filled: FilledForm, max_bytes: int) -> bool:
@@ -89,6 +109,7 @@ def _explain(filled: FilledForm, path: str, kind: str, message: str) -> FormMess
             "use letters, digits, and . _ - (at most 40)" if is_name else _NO_DIGEST,
         )
     text = _JOB_PATH.sub("", message.removeprefix("Value error, "))
+    text = _LABELLED.sub(lambda found: f"“{_LABELS[found[0]]}”", text)
     return FormMessage(field, _shorten(text))
 
 

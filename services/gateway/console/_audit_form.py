@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from werkzeug.datastructures import MultiDict
 
+from services.gateway.console._examples import DEFAULTS
 from services.gateway.console._param_fields import SEPARATOR, ParamField, iter_param_fields
 from services.values import format_value, parse_value
 from shared.catalog import Catalog, CatalogEntry
@@ -30,6 +32,14 @@ NUMBERS = ("pool", "pretrain_seed", "priority", "time_limit")
 SWITCHES = ("p_values", "sweep", "no_cache")  # off unless they are ticked
 WEIGHTS = ("original", "base")
 OPTIONS = ("name", "seeds", "labels", "metadata", FORGOTTEN, *NUMBERS, *SWITCHES, *WEIGHTS)
+
+# by field of the audit, the parameters that are shown without unfolding, with their labels
+OPEN_FIELDS = {
+    "forget": {"deletions": "Deletions", "size": "Samples per deletion"},
+    "train": {"size": "Training set"},
+    "ingest": {"input_shape": "Input shape", "num_classes": "Classes", "mean": "Mean",
+               "std": "Standard deviation", "size": "Samples per deletion"},
+}  # fmt: skip
 
 _VARIANT = re.compile(r"(.*)~([2-9]|[12][0-9]|3[0-2])", re.DOTALL)
 _DELETABLE = "deletable_"  # parameters of data sets that an audit fills in
@@ -169,22 +179,26 @@ def read_form(values: Values, catalog: Catalog) -> FilledForm:
         if params:
             body[group] = params
     if way == OWN:
-        _complete_samples(catalog, body)
+        _complete_samples(catalog, filled)
     _read_options(values, way, filled)
     return filled
 
 
-def _complete_samples(catalog: Catalog, body: dict[str, Any]) -> None:
-    """What the form asks for once: the samples have the classes of the model. Without a file there
-    is no data set."""
+def _complete_samples(catalog: Catalog, filled: FilledForm) -> None:
+    """What the form asks for once: the samples have the classes of the model. Samples without a
+    file are a problem: an audit without any says so."""
+    body = filled.body
     choice = body.get("dataset")
     name = choice.get("name", "") if isinstance(choice, dict) else choice
     if not isinstance(name, str) or not brings_samples(catalog, name):
         return
     entry = catalog.get("dataset", name, "")
     params = dict(choice["params"]) if isinstance(choice, dict) else {}
-    if not any(param.path[0] in params for param in list_choice_fields(entry) if param.is_file):
+    files = [param.path[0] for param in list_choice_fields(entry) if param.is_file]
+    if not any(file in params for file in files):
         del body["dataset"]
+        place = join_name("dataset", name, *files[:1])
+        filled.problems.append((place, "Choose a file of samples, or choose “No samples”."))
         return
     classes = body.get("ingest", {}).get("num_classes")
     if "num_classes" in entry.properties and classes is not None:
@@ -254,9 +268,10 @@ def _read_weights(values: Values, filled: FilledForm) -> None:
         if not any(files) and n > 0:
             continue  # a row that was added and not filled in
         filled.problems.extend(
-            (join_name(prefix, "weights", str(d)), "Choose the weights from after the deletion.")
+            (join_name(prefix, "weights", str(d)), f"Choose the weights from after {which}.")
             for d, file in enumerate(files)
             if not file
+            for which in [_name_deletion(n, release_count, d, deletion_count)]
         )
         filled.fields.update(
             join_name(prefix, name) for name in ("name", "method", "method/params")
@@ -276,6 +291,12 @@ def _read_weights(values: Values, filled: FilledForm) -> None:
     filled.fields.update(join_name("retrained", str(d)) for d in deletions)
     if any(retrained):
         body["retrained"] = retrained
+
+
+def _name_deletion(n: int, releases: int, d: int, deletions: int) -> str:
+    """`the deletion`, `deletion 2`, `deletion 2 in release 1`."""
+    deletion = "the deletion" if deletions == 1 else f"deletion {d + 1}"
+    return deletion if releases == 1 else f"{deletion} in release {n + 1}"
 
 
 def name_release(n: int) -> str:
@@ -332,6 +353,25 @@ def fill_form(body: Mapping[str, Any], catalog: Catalog) -> tuple[Values, list[s
     return _Filler(catalog).fill(body)
 
 
+def restore_names(body: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """The body with declared names in place of what they stand for.
+
+    Args:
+        names: by field of the audit, NAME@VERSION; each is of the body.
+    """
+    restored: dict[str, Any] = deepcopy(dict(body))
+    for path, label in names.items():
+        if path == "dataset":
+            restored[path] = {"declared": label}
+            continue
+        *outer, last = path.split(".")
+        holder: Any = restored
+        for part in outer:
+            holder = holder[int(part) if isinstance(holder, list) else part]
+        holder[int(last) if isinstance(holder, list) else last] = f"{DECLARED_MODEL}{label}"
+    return restored
+
+
 class _Filler:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
@@ -347,6 +387,9 @@ class _Filler:
         }
         if body.get(FORGOTTEN, True) is not False:
             self._values[FORGOTTEN] = "on"
+        if way == LAB and not body.get("defenses"):
+            # what an audit without the field means is ticked, so that another tick adds to it
+            body = {**body, "defenses": DEFAULTS["defenses"]}
         for name, value in body.items():
             if name in choices:
                 self._fill_choices(choices[name], value)
@@ -368,6 +411,13 @@ class _Filler:
         for n, one in enumerate(selected[:MAX_CHOSEN]):
             path = f"{choice.field}.{n}" if choice.is_list else choice.field
             if one is None:
+                continue
+            if (
+                choice.field == "dataset"
+                and isinstance(one, str)
+                and one.startswith(DECLARED_DATASET)
+            ):
+                self._values.add(choice.field, one)
                 continue
             if isinstance(one, dict) and isinstance(one.get("declared"), str):
                 version = f"@{one['version']}" if "version" in one else ""

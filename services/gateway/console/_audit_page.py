@@ -14,6 +14,7 @@ from services.gateway.console._audit_form import (
     LAB_ONLY,
     MAX_FILES,
     MAX_RELEASES,
+    OPEN_FIELDS,
     OWN,
     ChoiceKind,
     Values,
@@ -58,13 +59,6 @@ GROUP_TITLES = {
     "ingest": "More about the model", "defend": "Strength of defenses", "probe": "Probes of black-box attacks",
     "candidates": "Candidates of membership attacks", "shadow": "Shadow deletions for p-values",
     "retraining": "Retrained models", "forgetting": "Tests of forgetting", "evaluate": "Scores",
-}  # fmt: skip
-# by field of the audit, the parameters that are shown without unfolding, with their labels
-OPEN_FIELDS = {
-    "forget": {"deletions": "Deletions", "size": "Samples per deletion"},
-    "train": {"size": "Training set"},
-    "ingest": {"input_shape": "Input shape", "num_classes": "Classes", "mean": "Mean",
-               "std": "Standard deviation", "size": "Samples per deletion"},
 }  # fmt: skip
 
 
@@ -269,7 +263,7 @@ def _build_choice(
     declared = [
         Card(f"{DECLARED_DATASET}{name}", name, "A data set that you have declared.", ("declared",),
              (), f"{DECLARED_DATASET}{name}" in selected, False)
-        for name in (datasets if choice.field == "dataset" else ())
+        for name in _list_datasets(selected, datasets if choice.field == "dataset" else ())
     ]  # fmt: skip
     first, more = [*declared], list[Card]()
     for n, card in enumerate(cards):
@@ -277,6 +271,12 @@ def _build_choice(
         (first if shown else more).extend([card, *extra.get(card.name, ())])
     titles = OWN_TITLES if way == OWN and choice.field in OWN_TITLES else TITLES
     return ChoiceView(choice.field, *titles[choice.field], choice.is_list, first, more)
+
+
+def _list_datasets(selected: Iterable[str], known: Iterable[str]) -> list[str]:
+    """Declared data sets to choose from: the known ones, and what is selected."""
+    chosen = [key for key in selected if key.startswith(DECLARED_DATASET)]
+    return [*dict.fromkeys([*known, *(key.removeprefix(DECLARED_DATASET) for key in chosen)])]
 
 
 def _build_card(

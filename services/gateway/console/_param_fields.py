@@ -31,6 +31,7 @@ class ParamField:
     schema: of its value, without null.
     kind: how it is drawn: menu, switch, number, text, file or value (a list or an object).
     default: as text; None if it must be given.
+    is_null: whether null is the default; an empty field then says it.
     """
 
     path: tuple[str, ...]
@@ -38,6 +39,7 @@ class ParamField:
     kind: str
     default: str | None
     help: str
+    is_null: bool = False
 
     @property
     def label(self) -> str:
@@ -70,14 +72,16 @@ class ParamField:
             return None if text == "null" and self.default is not None else text
         if self.kind == "menu":
             by_text = dict(zip(self.options, self.schema.get("enum", ()), strict=True))
-            return by_text.get(text, text)
+            return by_text.get(text, None if text == "null" else text)
         value = parse_value(text)
         if self.kind == "value" and isinstance(value, str | int | float):
             return _parse_list(text, self.schema)
         return value
 
     def format(self, value: Any) -> str:
-        """The text that `parse` reads as this value."""
+        """The text that `parse` reads as this value; empty for a null that is the default."""
+        if value is None and self.is_null:
+            return ""
         if self.kind in ("text", "file"):
             return "null" if value is None else str(value)
         if isinstance(value, list) and self.parse(compact := _format_list(value)) == value:
@@ -114,13 +118,14 @@ def _iter_fields(
             if "x-plugin" not in part:
                 yield from _iter_fields((*path, name), part, defs, name in needed)
         return
-    default = None
+    default, value = None, None
     if not is_required:
         value = schema.get("default")
         default = _format_list(value) if isinstance(value, list) else format_value(value)
         default = "" if value is None else default
     kind = _choose_kind(inner, is_data=_is_data(schema))
-    yield ParamField(path, inner, kind, default, str(schema.get("description", "")))
+    is_null = value is None and not is_required
+    yield ParamField(path, inner, kind, default, str(schema.get("description", "")), is_null)
 
 
 def _strip_null(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> Mapping[str, Any]:

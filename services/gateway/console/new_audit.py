@@ -8,11 +8,12 @@ import json
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
 
 from flask import Response, redirect, request
+from pydantic import ValidationError
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.wrappers import Response as AnyResponse
 
@@ -20,8 +21,10 @@ from services.audit_text import AuditTextError, parse_audit_text
 from services.gateway.access_logging import changes_nothing, set_subject
 from services.gateway.api.audit_planning import (
     MAX_WORKERS,
+    AuditBody,
     describe_submission,
     plan_audit,
+    resolve_names,
     submit_audit,
 )
 from services.gateway.auth import get_origin
@@ -36,6 +39,7 @@ from services.gateway.console._audit_form import (
     read_form,
     read_rows,
     read_way,
+    restore_names,
     split_variant,
 )
 from services.gateway.console._audit_page import FormView, build_form, describe_source
@@ -46,9 +50,11 @@ from services.gateway.deps import current_gateway, current_store
 from services.gateway.scopes import require_scope
 from services.gateway.submission import AUDIT_ID, require_id_format
 from shared.catalog import Catalog
+from shared.errors import Conflict, InvalidRequest
 from shared.jobs.declarations import DeclarationState, Kind
 from shared.jobs.keys import SUBMIT
 from shared.jobs.submit import IdempotencyKey
+from shared.reporting.evidence import MIN_SAMPLES
 
 pages = make_pages("new_audit")
 
@@ -58,6 +64,7 @@ MAX_YAML_BYTES = 64 << 10  # of a file that is read here: a second of parsing
 MAX_FORM_BYTES = 128 << 10  # more than such a file, and than a form with all its fields
 MAX_TEXT_BYTES = 32 << 10  # of an audit that is shown as text
 WORKER_COUNTS = (1, 2, 4, 8, 16, 32)
+DELETIONS = "forget/deletions"
 CHECK = "check"  # the button that only asks what is wrong
 OWN_ATTACKS = ("feature_recovery", "label_inference")
 _TOKEN = re.compile(r"[0-9a-f]{32}")
@@ -65,11 +72,15 @@ _TOKEN = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(frozen=True)
 class DraftView:
-    """What comes of the form as it is: a quote, or messages; and its body as text."""
+    """What comes of the form as it is: a quote, or messages; and its body as text.
+
+    warnings: what may not be as it was meant, in sentences.
+    """
 
     messages: Sequence[FormMessage]
     dry_run: Mapping[str, Any] | None
     texts: Sequence[AuditText]
+    warnings: Sequence[str] = ()
 
 
 @pages.get(PATH)
@@ -86,7 +97,7 @@ def show() -> Response:
         values, left_out = fill_form(load_examples()[source].spec, catalog)
     else:
         audit = current_store().get_audit(require_id_format(source, AUDIT_ID, "audit"))
-        values, left_out = fill_form(describe_submission(audit), catalog)
+        values, left_out = fill_form(_restore_names(describe_submission(audit)), catalog)
     return _respond_form(values, left_out=left_out, source=source, is_quiet=True)
 
 
@@ -146,8 +157,7 @@ def _begin(catalog: Catalog, is_own: bool) -> Values:
             names = catalog.list_names(choice.kind)
             if choice.field != "defenses":
                 values.setlist(choice.field, names[: 2 if choice.field == "unlearning" else 1])
-    if not values.getlist("defenses") and ("defense", "none") in catalog:
-        values["defenses"] = "none"
+    values[DELETIONS] = str(MIN_SAMPLES)  # with fewer, a report cannot say "not seen"
     return values
 
 
@@ -168,8 +178,20 @@ def _read_file() -> Response:
         return _respond_form(
             _begin(catalog, False), file_error=str(error), status=HTTPStatus.UNPROCESSABLE_ENTITY
         )
-    values, left_out = fill_form(parsed.spec, catalog)
+    values, left_out = fill_form(_restore_names(parsed.spec), catalog)
     return _respond_form(values, left_out=left_out, is_quiet=True)
+
+
+def _restore_names(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An earlier audit with the declared names that it was posted with, where these still are what
+    it has instead."""
+    if not body.get("declared"):
+        return body
+    try:
+        names = resolve_names(AuditBody.model_validate(body).to_spec()).declared
+    except (ValidationError, InvalidRequest, Conflict):
+        return body
+    return restore_names(body, names)
 
 
 def _grow(values: Values) -> None:
@@ -195,13 +217,26 @@ def _check(values: Values) -> DraftView:
     workers = int(text) if text.isdecimal() and len(text) < 5 else None
     if workers is not None and not 1 <= workers <= MAX_WORKERS:
         workers = None
-    outcome = try_form(
-        filled, lambda body: plan_audit(body, require_uploads=False).describe_dry_run(workers)
-    )
+    warnings: list[str] = []
+
+    def plan(body: AuditBody) -> Mapping[str, Any]:
+        planned = plan_audit(body, require_uploads=False)
+        methods = {job.method for job in planned.jobs}
+        idle = [one.name for one in planned.spec.attacks if one.name not in methods]
+        if idle:
+            warnings.append(
+                f"Will not run: {', '.join(dict.fromkeys(idle))}. This audit lacks what is needed, "
+                "such as samples."
+            )
+        if all(one.name != "none" for one in planned.spec.defenses):
+            warnings.append("No release without a defense: choose none as well to compare with it.")
+        return planned.describe_dry_run(workers)
+
+    outcome = try_form(filled, plan)
     texts = write_texts(filled.body, get_origin()) if is_small(filled, MAX_TEXT_BYTES) else []
     if isinstance(outcome, list):
         return DraftView(outcome, None, texts)
-    return DraftView([], outcome, texts)
+    return DraftView([], outcome, texts, warnings)
 
 
 def _describe_draft(values: Values, draft: DraftView, is_quiet: bool = False) -> dict[str, Any]:
@@ -254,7 +289,7 @@ def _respond_form(
         messages=shown,
     )
     if messages:
-        drafted = DraftView(messages, drafted.dry_run, drafted.texts)
+        drafted = replace(drafted, messages=messages)
     return render_page(
         "new_audit.html",
         status,
@@ -264,6 +299,7 @@ def _respond_form(
         source=source,
         left_out=left_out,
         file_error=file_error,
+        is_refused=bool(messages),
         idempotency=secrets.token_hex(16),
         has_catalog=bool(catalog.list_names("stage")),
         max_upload_bytes=current_gateway().deps.settings.max_upload_bytes,

@@ -53,6 +53,38 @@ function reveal(slot) {
   input?.focus({ preventScroll: true });
 }
 
+// The answer to a start that was refused: the first field that is wrong, in the order of the form.
+function revealFirst() {
+  if (!form()?.hasAttribute("data-refused")) return;
+  const slots = [...document.querySelectorAll("#messages li")].map((item) => findSlot(item.dataset.field));
+  const first = [...document.querySelectorAll("[data-slot]")].find((slot) => slots.includes(slot));
+  if (first) reveal(first);
+}
+
+// Rows: a click while another row is on its way waits for it, as the answer says how many there are.
+
+let isGrowing = false;
+const growQueue = [];
+
+function growLater(event) {
+  const button = event.target.closest?.("button[name=grow][hx-post]");
+  if (!button) return;
+  if (isGrowing) {
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    growQueue.push(button.value);
+  }
+  isGrowing = true;
+}
+
+function growNext(event) {
+  if (event.target.name !== "grow" && event.detail?.ctx?.sourceElement?.name !== "grow") return;
+  isGrowing = false;
+  const value = growQueue.shift();
+  const button = value && document.querySelector(`button[name=grow][value="${CSS.escape(value)}"]`);
+  if (button) setTimeout(() => button.click());
+}
+
 // Text to copy.
 
 function showCopyButtons() {
@@ -193,6 +225,7 @@ async function upload(file, list) {
     const stored = there ?? await send(file, sum, (share) => { bar.value = share; });
     bar.value = 1;
     note.textContent = there ? `Already there: ${stored.sha256.slice(0, 12)}…` : `Stored: ${stored.sha256.slice(0, 12)}…`;
+    row.dataset.sha256 = stored.sha256;
     rememberName(stored.sha256, file.name);
     offer(stored, file);
     return stored.sha256;
@@ -224,21 +257,78 @@ function offer(stored, file) {
 function fill(field, value) {
   field.value = value;
   field.dispatchEvent(new Event("input", { bubbles: true }));
+  showUse();
 }
 
-// Weights that are dropped in a heap fill the first menus that are empty, in their order: before,
-// then after.
+// Files that are dropped in a heap go where their names say: before, after-2, deleted, public,
+// retained, base. Other weights fill the first menus that are empty, in their order.
 async function takeAll(files, list) {
-  for (const file of files) {
+  const byName = new Intl.Collator("en", { numeric: true });
+  for (const file of [...files].sort((one, other) => rank(one) - rank(other) || byName.compare(one.name, other.name))) {
     const sha256 = await upload(file, list);
-    if (!sha256) continue;
-    if (ending(file) === "safetensors") {
-      const menus = [...document.querySelectorAll("select[data-weights]:not([multiple]):not([name=base])")];
-      if (menus.some((menu) => menu.value === sha256)) continue;
-      const empty = menus.find((menu) => !menu.value);
-      if (empty) fill(empty, sha256);
-    }
+    if (sha256) place(file, sha256);
+    showUse();
   }
+}
+
+function rank(file) {
+  return /^(before|original)/i.test(file.name) ? 0 : 1;
+}
+
+function place(file, sha256) {
+  const kind = /^(deleted|public|retained|base|retrained)/i.exec(file.name)?.[1].toLowerCase();
+  if (ending(file) !== "safetensors") {
+    const field = kind && document.querySelector(`[data-file][name$="/${kind}"]`);
+    if (field && !field.value) fill(field, `upload:${sha256}`);
+    return;
+  }
+  const menus = [...document.querySelectorAll("select[data-weights]:not([multiple])")];
+  if (kind === "retrained" || menus.some((menu) => menu.value === sha256)) return;
+  const after = /^after\D*(\d{1,3})?/i.exec(file.name);
+  const wanted = kind === "base" ? "base" : after?.[1] && `releases/0/weights/${Number(after[1]) - 1}`;
+  const empty = menus.find((menu) => !menu.value && (wanted
+    ? menu.name === wanted
+    : menu.name !== "base" && !(after && menu.name === "original")));
+  if (empty) fill(empty, sha256);
+}
+
+// Which of the files that were sent from here no field names.
+function showUse() {
+  const fields = [...document.querySelectorAll("#new-audit select[data-weights], #new-audit [data-file]")];
+  const used = new Set(fields.flatMap((field) => field.selectedOptions ? [...field.selectedOptions].map((o) => o.value) : [field.value.replace("upload:", "")]));
+  for (const row of document.querySelectorAll("#files li[data-sha256]")) {
+    row.querySelector(".unused")?.remove();
+    if (used.has(row.dataset.sha256)) continue;
+    const note = document.createElement("strong");
+    note.className = "unused";
+    note.textContent = "Not used yet: choose it in a field below; “Another deletion” adds one.";
+    row.append(note);
+  }
+  showFileNames();
+}
+
+// A field with an upload says the name of the file beside the digest.
+function showFileNames() {
+  const names = loadNames();
+  for (const field of document.querySelectorAll("[data-file]")) {
+    const box = field.closest(".param");
+    let note = box.querySelector(".file-name");
+    const name = names[field.value.replace("upload:", "")];
+    if (!note && name) {
+      note = document.createElement("p");
+      note.className = "file-name sub";
+      box.querySelector("[data-slot]").before(note);
+    }
+    if (note) note.textContent = name ?? "";
+  }
+}
+
+// The name of a file that was sent from here means that upload.
+function findByName(field) {
+  const typed = field.value.trim();
+  const found = Object.entries(loadNames()).reverse().find(([sha256, name]) => name === typed &&
+    [...document.querySelectorAll("#uploads option")].some((option) => option.value === `upload:${sha256}`));
+  if (found) field.value = `upload:${found[0]}`;
 }
 
 async function takeOne(file, field) {
@@ -316,6 +406,7 @@ function equip() {
   equipDrop();
   equipFields();
   showNames();
+  showUse();
 }
 
 document.addEventListener("click", (event) => {
@@ -326,5 +417,13 @@ document.addEventListener("click", (event) => {
 document.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && event.target.matches?.("#new-audit input")) event.preventDefault();
 });
+// before htmx sends the form
+document.addEventListener("change", (event) => {
+  if (event.target.matches?.("[data-file]")) findByName(event.target);
+  if (form()?.contains(event.target)) showUse();
+}, true);
+document.addEventListener("click", growLater, true);
+document.addEventListener("htmx:finally:request", growNext);
 document.addEventListener("htmx:after:swap", equip);
 equip();
+revealFirst();

@@ -70,7 +70,8 @@ def test_what_is_typed_becomes_a_value_and_is_written_again(
     field = make_fields()[name]
     assert field.parse(text) == value
     assert type(field.parse(text)) is type(value)
-    assert field.parse(field.format(value)) == value
+    written = field.format(value)  # empty: the default
+    assert (field.parse(written) if written else None) == value
 
 
 def test_ranges_are_written_out() -> None:
