@@ -7,7 +7,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # Set in some containers; then each of the hundreds of processes of a test run compiles all sources again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help check docs sync-client test test-fast test-faults test-audits test-long images compose-test selftest paper serve demo worker doctor bench chaos lock sbom clean
+.PHONY: help check docs sync-client test test-fast test-faults test-audits test-long test-gpu gpu-bundle images compose-test selftest paper serve demo worker doctor bench chaos lock sbom clean
 
 help:  ## list these targets
 	@grep -E '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -45,6 +45,13 @@ test-audits: .venv  ## run the demo and a small paper (about 6 min)
 
 test-long: .venv  ## run all tests that take minutes, those of test-faults and test-audits too
 	$(BIN)/pytest -m long
+
+# 5: nothing was selected
+test-gpu: .venv  ## run the tests that need a GPU (PALIMPSEST_TEST_DEVICE=cpu runs most of them on the CPU)
+	$(BIN)/python -m pytest -m gpu tests/gpu || test $$? -eq 5
+
+gpu-bundle: .venv  ## put what tests/gpu/run.sh needs on a machine with a GPU into gpu-bundle/ (VERSION=3.12: its Python)
+	tests/gpu/bundle.sh $(BIN)/python $(VERSION)
 
 # the labels say what was built; an index with other builds of torch is named by TORCH_INDEX
 images: .venv  ## build both images with the version that git gives, see deploy/README.md

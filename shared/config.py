@@ -25,7 +25,7 @@ START_ERROR_VARIABLE = "PALIMPSEST_WORKER_START_ERROR_FILE"
 OTHERS = frozenset({
     "PALIMPSEST_URL",  # where the client and the command line find the gateway
     START_ERROR_VARIABLE,  # from a worker to its pool child
-    "PALIMPSEST_FAILPOINT", "PALIMPSEST_STORM_REDIS",  # of tests
+    "PALIMPSEST_FAILPOINT", "PALIMPSEST_STORM_REDIS", "PALIMPSEST_TEST_DEVICE",  # of tests
 })  # fmt: skip
 
 

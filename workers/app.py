@@ -146,6 +146,8 @@ def _make_runner(settings: Settings) -> Runner:
     assert settings.worker is not None
     assert settings.threads is not None
     assert settings.memory_limit_bytes is not None
+    # without it cuBLAS adds in an order of its own; read when CUDA comes up
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(settings.threads)
     # use_deterministic_algorithms does the same and imports torch's compiler, 1.4 s, to tell it too
     torch.set_deterministic_debug_mode("warn")
@@ -183,6 +185,7 @@ def _make_runner(settings: Settings) -> Runner:
             torch.backends.cpu.get_cpu_capability(),
         ),
     )
+    job_runner.devices.announce()
     # A child that replaces a dead one finds the dead one's job without waiting for the reconciler.
     wakeup.notify(served_stages)
     return job_runner

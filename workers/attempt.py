@@ -50,15 +50,11 @@ class AttemptHooks:
         state: AttemptState,
         claim: Claim,
         lease_number: int,
-        cache_key: str,
     ) -> None:
         self._settings, self._db, self._artifacts = settings, db, artifacts
-        self._state, self._claim, self._lease_number, self._cache_key = (
-            state,
-            claim,
-            lease_number,
-            cache_key,
-        )
+        self._state, self._claim, self._lease_number = state, claim, lease_number
+        # under which the job's checkpoints are kept; known once the job has a device
+        self.cache_key = ""
         self._metrics: dict[str, float] = {}
         self._last_saved_at = time.monotonic()
         self._draining_since: float | None = None
@@ -174,7 +170,7 @@ class AttemptHooks:
         sha256 = self._artifacts.put(data)
         failpoint("worker.in_checkpoint")
         attempts.save_checkpoint(
-            self._db, self._claim.job.id, self._claim.fence, sha256, self._cache_key
+            self._db, self._claim.job.id, self._claim.fence, sha256, self.cache_key
         )
         failpoint("worker.after_checkpoint")
 
@@ -182,7 +178,7 @@ class AttemptHooks:
         """The checkpoint of this job, if it belongs to the same code and inputs and is still there
         as it was."""
         sha256 = self.wait_for_store(
-            lambda: attempts.find_checkpoint(self._db, self._claim.job.id, self._cache_key)
+            lambda: attempts.find_checkpoint(self._db, self._claim.job.id, self.cache_key)
         )
         if sha256 is None:
             return None

@@ -1,7 +1,7 @@
 """Memory shared by a running attempt and its lease process.
 
-The attempt writes its heartbeat count, its progress, whether it waits for a store, and what it has
-of an accelerator's memory; the lease process writes signals. Neither ever waits for the other. A
+The attempt writes its heartbeat count, its progress, whether it waits for a store, and which lease
+of an accelerator it has and what of its memory; the lease process writes signals. Neither ever waits for the other. A
 signal carries the number of the lease that it belongs to, so that the next job ignores one that
 arrives late.
 """
@@ -25,6 +25,8 @@ _WAITS = struct.Struct("<I")  # at 28: how many waits the attempt is inside of
 _TEXT = 32
 _DEVICE_MEMORY = struct.Struct("<Q")  # at the end: bytes that the child has of an accelerator
 _DEVICE_MEMORY_AT = SIZE_BYTES - _DEVICE_MEMORY.size
+_DEVICE_FENCE = struct.Struct("<Q")  # before it: the fence of the device's lease
+_DEVICE_FENCE_AT = _DEVICE_MEMORY_AT - _DEVICE_FENCE.size
 
 
 class ControlSignal(IntEnum):
@@ -56,7 +58,7 @@ class AttemptState:
         """The attempt is alive; `progress` replaces what was there."""
         if progress is not None:
             text = json.dumps(progress).encode()
-            if len(text) <= _DEVICE_MEMORY_AT - _TEXT:
+            if len(text) <= _DEVICE_FENCE_AT - _TEXT:
                 _LENGTH.pack_into(self._map, 24, 0)
                 self._map[_TEXT : _TEXT + len(text)] = text
                 _LENGTH.pack_into(self._map, 24, len(text))
@@ -108,6 +110,14 @@ class AttemptState:
         """What the child had of its accelerator's memory when it last said so, in bytes; None if it
         never did."""
         return int(_DEVICE_MEMORY.unpack_from(self._map, _DEVICE_MEMORY_AT)[0]) or None
+
+    def write_device_fence(self, fence: int) -> None:
+        """The child has the lease of a device with this fence, from 1 on."""
+        _DEVICE_FENCE.pack_into(self._map, _DEVICE_FENCE_AT, fence)
+
+    def read_device_fence(self) -> int | None:
+        """The fence of the device lease that the child has; None if it has none."""
+        return int(_DEVICE_FENCE.unpack_from(self._map, _DEVICE_FENCE_AT)[0]) or None
 
     def clear_progress(self) -> None:
         """Forget the last job's progress."""

@@ -109,7 +109,7 @@ class JobContext:
         self.method_params: Any = method_params
         self.inputs: Mapping[str, bytes] = inputs or {}
         self.seed = seed
-        self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = device or torch.device("cpu")
         self._hooks: Hooks = hooks or NoHooks()
         self._load_submission = load_submission
         self.summary: Mapping[str, Any] | None = None

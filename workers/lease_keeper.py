@@ -23,6 +23,7 @@ from shared.config import Settings
 from shared.errors import FencedOut, TransientError
 from shared.jobs import attempts, worker_registry
 from shared.jobs.database import Database
+from shared.jobs.device_leases import renew_device_lease
 from shared.jobs.records import WorkerMemory
 from shared.jobs.states import Failure, Stop
 from workers.attempt_state import AttemptState, ControlSignal
@@ -128,6 +129,14 @@ class LeaseKeeper:
             self.held_lease = None
 
     def tick(self) -> None:
+        """One round: look after the attempt, and renew the lease of the device, if any."""
+        self.look_after_attempt()
+        fence = self.state.read_device_fence()
+        if fence is not None:
+            in_use = self.held_lease is not None
+            renew_device_lease(self.db, self.worker, fence, in_use, self.settings.lease_s)
+
+    def look_after_attempt(self) -> None:
         """Renew the lease, or end the attempt; without one, only record that the worker lives."""
         if self.held_lease is not None:
             self.held_lease.stall_detector.update(

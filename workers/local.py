@@ -9,6 +9,7 @@ import torch
 
 from shared.catalog import NUMBERED_ROLE, CatalogEntry, split_params
 from shared.ml import REGISTRIES
+from shared.ml.reproducibility import full_precision
 from shared.plugin_ref import validate_model
 from shared.registry import Registry
 from workers.context import Hooks, JobContext, StageOutput
@@ -63,5 +64,6 @@ def run_stage(
         device=torch.device(device),
         hooks=hooks,
     )
-    outputs: dict[str, StageOutput] = plugin.target(ctx)
+    with full_precision():
+        outputs: dict[str, StageOutput] = plugin.target(ctx)
     return outputs

@@ -4,10 +4,11 @@ ended."""
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -43,12 +44,14 @@ from shared.jobs.records import Artifact, Claim, JobCost
 from shared.jobs.repair import UnreadableInput
 from shared.jobs.states import Failure
 from shared.ml import REGISTRIES
+from shared.ml.reproducibility import full_precision
 from shared.plugins import Params, Plugin, StagePlugin
 from workers import memory
 from workers.attempt import AttemptHooks
 from workers.attempt_spans import record_attempt
 from workers.claimer import Claimer
 from workers.context import JobContext, StageOutput, Submission
+from workers.devices import WorkerDevices, list_devices
 from workers.lease import LeaseProcess
 from workers.stages import registry as stages
 from workers.store_wait import RECORD_TIMEOUT_S, wait_for_store
@@ -60,6 +63,7 @@ log = structlog.get_logger()
 # seconds that a stage may compute without progress unless its `stall_timeout_s` says otherwise
 DEFAULT_STALL_TIMEOUT_S = 120.0
 DRAIN_POLL_S = 1.0  # between two looks of a drained worker whether it still is
+BROKEN_DEVICE_STATUS = 71  # of a pool child whose GPU takes no more work from it
 RESULT_WAIT_FACTOR = 10  # times the patience, for what took an attempt its whole life to make
 
 
@@ -76,7 +80,7 @@ class MachineInfo:
     """What a result depends on besides code and inputs."""
 
     torch: str
-    device: str
+    device: str  # "cpu", or the kind of GPU that the job computes on
     threads: int
     cpu: str  # the widest vector instructions that torch takes here: other ones give other bits
 
@@ -105,6 +109,10 @@ class Runner:
             machine,
         )
         self.served_stages = served_stages
+        self.devices = WorkerDevices(
+            db, worker, lease_process.state, settings.lease_s, list_devices()
+        )
+        self.device_is_broken = False
         self.claimer = Claimer(
             Dispatcher(db, worker, served_stages, catalog.plugins),
             wakeup,
@@ -126,6 +134,9 @@ class Runner:
             failpoint("worker.after_claim")
             self.run_attempt(claim)
             count += 1
+            if self.device_is_broken:
+                log.error("exiting the pool child: its GPU takes no more work from this process")
+                os._exit(BROKEN_DEVICE_STATUS)
 
     def _wait_while_drained(self) -> bool:
         """Wait until the operator has undrained this worker, or it is told to shut down; whether
@@ -201,6 +212,8 @@ class Runner:
             why, pause = str(error), self.settings.retry_backoff_s
             self._record_end(lambda: attempts.requeue_attempt(self.db, job.id, fence, why, pause))
             return f"returned to the queue: {error}"
+        except torch.AcceleratorError as error:
+            return self._leave_broken_device(claim, error)
         except Exception as error:
             failure, message = classify_error(error, self.settings.memory_limit_bytes)
             if failure is Failure.ERROR:
@@ -210,11 +223,27 @@ class Runner:
             )
             return f"failed: {failure}: {message}"
 
+    def _leave_broken_device(self, claim: Claim, error: Exception) -> str:
+        """After such an error CUDA refuses whatever this process asks for: the job is for another
+        one, be it the job that broke the device or not."""
+        reason = f"the GPU reported an error: {str(error).splitlines()[0]}"
+        log.exception("the GPU reported an error", job=claim.job.id)
+        self.device_is_broken = True
+        record_loss = partial(
+            attempts.lose_attempt,
+            self.db,
+            claim.job.id,
+            claim.fence,
+            reason,
+            self.settings.max_lost_attempts,
+            self.settings.retry_backoff_s,
+        )
+        self._record_end(record_loss)
+        return f"lost: {reason}"
+
     def _execute(self, claim: Claim, lease_number: int) -> str:
         """The attempt, as long as nothing ends it."""
         job = claim.job
-        checked, cache_key = self._compute_cache_key(claim)
-        code = checked.code
         hooks = AttemptHooks(
             self.settings,
             self.db,
@@ -222,8 +251,11 @@ class Runner:
             self.lease_process.state,
             claim,
             lease_number,
-            cache_key,
         )
+        device, device_kind = self.devices.choose(hooks.wait_for_store)
+        machine = replace(self.machine, device=device_kind)
+        checked, cache_key = self._compute_cache_key(claim, machine)
+        code, hooks.cache_key = checked.code, cache_key
         cached = (
             None
             if job.no_cache
@@ -234,13 +266,13 @@ class Runner:
         if cached is not None and hooks.wait_for_store(lambda: self._are_intact(cached[1])):
             # gone since: it is made anew
             with suppress(Conflict):
-                self._finish(claim, cached[1], cache_key, code, reused_from=cached[0])
+                self._finish(claim, cached[1], cache_key, code, machine, reused_from=cached[0])
                 return f"reused the artifacts of {cached[0]}"
         meter = UsageMeter()
         files = PlannedFiles(job.data_digests)
         files.require_all(checked.data_files)
         with files.guard_reads(), uploads_as_files(self.artifacts):
-            outputs, summary = self._run_stage(claim, hooks)
+            outputs, summary = self._run_stage(claim, hooks, device)
         files.require_unchanged()
         failpoint("worker.before_artifacts")
         artifacts = self._store_outputs(job.produces, outputs, hooks)
@@ -252,6 +284,7 @@ class Runner:
             artifacts,
             cache_key,
             code,
+            machine,
             cost=cost,
             summary=summary,
             put_missing=put_missing,
@@ -280,10 +313,10 @@ class Runner:
             return f"failed: {message}"
         return f"waits for {damaged}"
 
-    def _compute_cache_key(self, claim: Claim) -> tuple[CheckedJob, str]:
+    def _compute_cache_key(self, claim: Claim, machine: MachineInfo) -> tuple[CheckedJob, str]:
         """What the job comes to with the code that runs it here, and the key under which equal work
         is found."""
-        job, machine = claim.job, self.machine
+        job = claim.job
         checked = self.catalog.check(job.stage, job.method, job.params, claim.inputs)
         identity = {
             "stage": job.stage,
@@ -297,7 +330,7 @@ class Runner:
         return checked, hashlib.sha256(text.encode()).hexdigest()
 
     def _run_stage(
-        self, claim: Claim, hooks: AttemptHooks
+        self, claim: Claim, hooks: AttemptHooks, device: torch.device
     ) -> tuple[Mapping[str, StageOutput], Mapping[str, Any] | None]:
         """The outputs, and the summary if the stage gives one."""
         job = claim.job
@@ -312,10 +345,12 @@ class Runner:
             method_params=method_params,
             inputs=inputs,
             seed=job.seed,
+            device=device,
             hooks=hooks,
             load_submission=partial(self._load_submission, claim, hooks),
         )
-        outputs: Mapping[str, StageOutput] = stage.target(context)
+        with full_precision():
+            outputs: Mapping[str, StageOutput] = stage.target(context)
         return outputs, context.summary
 
     def _load_submission(self, claim: Claim, hooks: AttemptHooks) -> Submission:
@@ -381,6 +416,7 @@ class Runner:
         artifacts: tuple[Artifact, ...],
         cache_key: str,
         code: str,
+        machine: MachineInfo,
         reused_from: str | None = None,
         cost: JobCost | None = None,
         summary: Mapping[str, Any] | None = None,
@@ -397,7 +433,7 @@ class Runner:
             reused_from=reused_from,
             progress=self.lease_process.state.read_progress(),
             cost=cost,
-            ran_on=describe_machine(self.machine.device, self.machine.threads),
+            ran_on=describe_machine(machine.device, machine.threads),
             summary=summary,
             put_missing=put_missing,
         )

@@ -39,7 +39,8 @@ class Hooks(AttemptHooks):
     def __init__(self, store: JobStore, artifacts: ArtifactStore, shows: bool) -> None:
         store.post(make_planned_job(f"{time.monotonic()}"))
         claim = store.claim_one()
-        super().__init__(Settings(), store.db, artifacts, AttemptState.create(), claim, 1, "key")
+        super().__init__(Settings(), store.db, artifacts, AttemptState.create(), claim, 1)
+        self.cache_key = "key"
         self.shows, self.count, self.bytes, self.drawing_s = shows, 0, 0, 0.0
 
     def offer_preview(self, done: int, total: int, draw: Callable[[], bytes]) -> None:

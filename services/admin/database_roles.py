@@ -22,6 +22,7 @@ from shared.jobs.tables import (
     declarations,
     declared_uploads,
     deleted_artifacts,
+    device_leases,
     drained_workers,
     events,
     job_artifacts,
@@ -39,9 +40,9 @@ from shared.jobs.tables import (
 # What an attempt reads and writes. A table that is not named here is not a worker's: keys, tenants,
 # the access log, and what only the gateway answers with.
 WORKER_TABLES = (
-    artifacts, audit_jobs, audits, catalogs, declarations, declared_uploads, deleted_artifacts, events,
-    drained_workers, job_artifacts, job_inputs, jobs, outbox, paused_stages, plugin_sets, previews,
-    workers,
+    artifacts, audit_jobs, audits, catalogs, declarations, declared_uploads, deleted_artifacts,
+    device_leases, events, drained_workers, job_artifacts, job_inputs, jobs, outbox, paused_stages,
+    plugin_sets, previews, workers,
 )  # fmt: skip
 # The reconciler removes what has expired, but lets nobody in.
 GATEWAY_ONLY = {"keys", "server_secrets"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import redis
@@ -16,7 +17,7 @@ from services.gateway.credentials import NO_ACCESS
 from shared.artifacts import ArtifactStore
 from shared.config import Settings, load_settings
 from shared.errors import PalimpsestError
-from shared.jobs import keys, stage_pauses, worker_registry
+from shared.jobs import device_leases, keys, stage_pauses, worker_registry
 from shared.jobs.database import Database
 from shared.jobs.migrations import require_current_schema
 
@@ -160,6 +161,7 @@ def _check_workers(settings: Settings) -> CheckResult:
         digest = worker_registry.get_catalog_digest(db)
         drained = [w.id for w in worker_registry.list_workers(db) if w.live and w.drained_at]
         paused = sorted(stage_pauses.list_paused_stages(db))
+        leases = device_leases.list_device_leases(db, settings.lease_s)
     finally:
         db.close()
     if digest is None:
@@ -178,4 +180,8 @@ def _check_workers(settings: Settings) -> CheckResult:
     parts = [", ".join(f"{stage} {n}" for stage, n in sorted(live.items()))]
     parts += [f"drained: {', '.join(drained)}"] if drained else []
     parts += [f"paused stages: {', '.join(paused)}"] if paused else []
+    parts += [
+        f"{kind} {device} on {host}: {', '.join(one.worker for one in holders)}"
+        for (host, device, kind), holders in groupby(leases, lambda o: (o.host, o.id, o.kind))
+    ]
     return CheckResult("workers", True, "; ".join(parts))

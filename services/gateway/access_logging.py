@@ -37,6 +37,12 @@ def set_subject(subject: str) -> None:
     request.environ[SUBJECT_KEY] = subject
 
 
+def leave_subject_out() -> None:
+    """Keep the names and digests in this request's path out of its entry: what they name is being
+    deleted with every trace."""
+    set_subject("")
+
+
 def install(app: Flask, db: Database) -> None:
     """Write entries. To be installed after authentication, and before what refuses requests."""
 
@@ -75,9 +81,10 @@ def _describe_action() -> str:
 
 def _find_subject(response: Response) -> str | None:
     """What was created or changed; None: it was noted at once, or nothing was, or it was erased."""
-    if subject := request.environ.get(SUBJECT_KEY):
-        return str(subject)
-    if response.status_code >= 400 or is_requested("derived"):
+    subject: str | None = request.environ.get(SUBJECT_KEY)
+    if subject:
+        return subject
+    if response.status_code >= 400 or subject is not None:
         return None
     if request.view_args:
         return (

@@ -17,6 +17,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from services.gateway.credentials import get_token
 from services.gateway.failure_limiter import FailureLimiter
 from services.gateway.key_cache import KeyCache
+from services.gateway.key_watch import KEY_KEY
 from services.gateway.principal import Principal
 from services.gateway.problems import make_problem
 from services.gateway.scopes import ANY, READ_METHODS, find_scope
@@ -102,7 +103,7 @@ class Authenticator:
             max_age=int(lifetime_s),
             httponly=True,
             samesite="Strict",
-            secure=_get_origin().startswith("https:"),
+            secure=get_origin().startswith("https:"),
             path="/",
         )
         return response
@@ -149,6 +150,7 @@ def install(app: Flask, settings: Settings, db: Database, authenticator: Authent
             return checked
         # a key has a tenant; what the token is for may be a name that is none
         g.principal, g.store = checked, TenantStore(db, checked.tenant, checked.key is not None)
+        request.environ[KEY_KEY] = checked.key
         return None
 
 
@@ -198,11 +200,11 @@ def is_same_origin() -> bool:
     this check, a page that another program serves on this host would be accepted."""
     origin = request.headers.get("Origin")
     if origin is not None:
-        return origin == _get_origin()
+        return origin == get_origin()
     return request.headers.get("Sec-Fetch-Site") in ("same-origin", "none")
 
 
-def _get_origin() -> str:
+def get_origin() -> str:
     """The origin of our pages. The gateway speaks plain HTTP, so behind a proxy with TLS the request
     does not say it."""
     configured: str | None = current_app.config[ORIGIN_KEY]

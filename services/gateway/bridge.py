@@ -37,6 +37,7 @@ from services.gateway.event_streams import (
     continue_stream,
 )
 from services.gateway.json_body import MAX_BODY_BYTES
+from services.gateway.key_watch import KEY_KEY, is_valid, run_while_valid
 from services.gateway.problems import make_problem
 from services.gateway.stream_poller import StreamPoller
 from services.gateway.uploads import IncomingUpload, read_upload_head
@@ -261,20 +262,35 @@ class AsgiBridge:
         return self._app.process_response(response)
 
     async def _send_rest(self, environ: Environ, answer: WsgiResponse, send: Send) -> None:
-        """Send a long response; no thread waits while the client reads."""
+        """Send a long response; no thread waits while the client reads.
+
+        Raises:
+            KeyEnded: the key has ended before the response.
+        """
 
         async def send_chunk(chunk: bytes) -> None:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
 
-        await send_chunk(answer.body_start)
-        if answer.body_rest is not None:
+        async def send_body() -> None:
+            rest = answer.body_rest
             try:
+                await send_chunk(answer.body_start)
                 while (
-                    chunk := await self._run_in_thread(environ, answer.body_rest.read_chunk)
-                ) is not None:
+                    rest is not None
+                    and (chunk := await self._run_in_thread(environ, rest.read_chunk)) is not None
+                ):
                     await send_chunk(chunk)
             finally:
-                await self._run_in_thread(environ, answer.body_rest.close)
+                if rest is not None:
+                    await self._run_in_thread(environ, rest.close)
+
+        key = environ.get(KEY_KEY)
+
+        async def ask() -> bool:
+            return await self._run_in_thread(environ, is_valid, self._deps.db, key)
+
+        # whoever reads slowly would go on reading for days
+        await run_while_valid(send_body(), None if key is None else ask)
         continuation: StreamContinuation | None = environ.get(CONTINUATION_KEY)
         if continuation is not None:
             async with aclosing(

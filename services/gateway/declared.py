@@ -1,5 +1,5 @@
 """Declared models and data sets as the API and the pages show them: what was declared, what its check
-has found, and deleting it."""
+has found."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from services.gateway.artifact_repair import stream_verified
 from services.gateway.deps import current_gateway, current_store
 from shared.inspection import MAX_BYTES, DatasetInspection, ModelInspection
 from shared.jobs.declarations import Declaration, DeclarationState, Kind
-from shared.jobs.erasure import Erasure
-from shared.jobs.retention import Retention
 
 _INSPECTIONS: Mapping[Kind, type[ModelInspection | DatasetInspection]] = {
     Kind.MODEL: ModelInspection,
@@ -40,21 +38,3 @@ def read_inspection(declaration: Declaration) -> Any:
         return _INSPECTIONS[declaration.kind].model_validate_json(data).model_dump(mode="json")
     except ValidationError:
         return None
-
-
-def remove_declarations(
-    kind: Kind, name: str, version: int | None, *, derived: bool
-) -> Erasure | None:
-    """Delete one version, or all of them; with `derived`, with the uploads and what was made of
-    them. Returns what was erased, None without `derived`.
-
-    Raises:
-        NotFound: there is no such declaration.
-        Conflict: jobs that have not ended need it, or another declaration refers to it.
-    """
-    deps, store = current_gateway().deps, current_store()
-    lifetime_s = Retention.from_settings(deps.settings).uploads_s
-    if not derived:
-        store.delete_declarations(kind, name, version, lifetime_s=lifetime_s)
-        return None
-    return store.erase_declarations(deps.artifacts, kind, name, version, lifetime_s=lifetime_s)

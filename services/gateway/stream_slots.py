@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+from services.gateway.fair_places import has_place
 from shared.errors import QuotaReached, TransientError
 
 
@@ -33,7 +34,7 @@ class StreamSlots:
 
         Raises:
             QuotaReached: the tenant has as many streams as it may.
-            TransientError: the process has as many as it may.
+            TransientError: the process has as many as it may, or leaves the rest to others.
         """
         advice = "try again, or request JSON pages"
         with self._lock:
@@ -42,9 +43,12 @@ class StreamSlots:
                 raise QuotaReached(
                     f"event streams you have open: {taken}, which is your limit: {advice}"
                 )
-            if sum(self._taken.values()) >= self._limit:
+            if not has_place(tenant, self._taken, self._limit):
+                is_full = sum(self._taken.values()) >= self._limit
                 raise TransientError(
                     f"{self._limit} event streams are open, which is the limit: {advice}"
+                    if is_full
+                    else f"all event streams are open that you may have beside others: {advice}"
                 )
             self._taken[tenant] = taken + 1
         return StreamSlot(self, tenant)

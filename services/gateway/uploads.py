@@ -11,12 +11,14 @@ import base64
 import binascii
 import re
 import threading
+from collections import Counter
 from dataclasses import dataclass
 
 from flask import Request
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 from werkzeug.http import parse_options_header
 
+from services.gateway.fair_places import has_place
 from shared.artifacts import CHUNK_BYTES, ArtifactDraft, ArtifactStore, StoredArtifact
 from shared.config import Settings
 from shared.errors import InvalidRequest, TransientError
@@ -86,7 +88,7 @@ class UploadLimiter:
     def __init__(self, artifacts: ArtifactStore, settings: Settings) -> None:
         self._artifacts, self._settings = artifacts, settings
         self._lock = threading.Lock()
-        self._count = 0
+        self._counts = Counter[str]()  # of each tenant
         self._incoming_bytes: dict[str, int] = {}
 
     def open(self, store: TenantStore, head: UploadHead) -> IncomingUpload:
@@ -103,18 +105,21 @@ class UploadLimiter:
             store.check_room(head.size or 0)
         used_bytes = store.measure_uploads()
         with self._lock:
-            if self._count >= self._settings.max_uploads:
+            if not has_place(store.tenant, self._counts, self._settings.max_uploads):
+                is_full = self._counts.total() >= self._settings.max_uploads
                 raise TransientError(
                     f"this gateway is already receiving {self._settings.max_uploads} uploads"
+                    if is_full
+                    else "this gateway is already receiving all uploads that you may send beside "
+                    "others"
                 )
             room = quota_bytes - used_bytes
             self._check_room(store.tenant, room, head.size or 0)
-            self._count += 1
+            self._counts[store.tenant] += 1
         try:
             return IncomingUpload(self, store.tenant, head, room, self._artifacts.open_draft())
         except BaseException:
-            with self._lock:
-                self._count -= 1
+            self.release(store.tenant, 0)
             raise
 
     def add(self, tenant: str, room: int, more_bytes: int) -> None:
@@ -139,7 +144,9 @@ class UploadLimiter:
     def release(self, tenant: str, received_bytes: int) -> None:
         """An upload has ended."""
         with self._lock:
-            self._count -= 1
+            self._counts[tenant] -= 1
+            if not self._counts[tenant]:
+                del self._counts[tenant]
             left = self._incoming_bytes.get(tenant, 0) - received_bytes
             if left:
                 self._incoming_bytes[tenant] = left

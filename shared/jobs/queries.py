@@ -14,7 +14,14 @@ from shared.jobs.database import Database
 from shared.jobs.filters import ALL_AUDITS, ALL_JOBS, AuditFilter, JobFilter
 from shared.jobs.labels import AUDIT_LABELS
 from shared.jobs.mapping import build_event, build_ownership_filter, load_job, load_jobs
-from shared.jobs.paging import Page, apply_page, make_page_token, split_page
+from shared.jobs.paging import (
+    MAX_PAGE_CHARS,
+    Page,
+    apply_page,
+    load_page,
+    make_page_token,
+    split_page,
+)
 from shared.jobs.records import Artifact, Audit, Event, Job
 from shared.jobs.summaries import REPORT_STAGE, decode_summary, read_verdict
 from shared.jobs.tables import artifacts, audit_jobs, audits, events, job_artifacts, jobs
@@ -38,15 +45,14 @@ def list_jobs(
     limit: int = 50,
     page: str | None = None,
 ) -> Page[Job]:
-    """Jobs of a tenant, newest first."""
+    """Jobs of a tenant, newest first. A page of large ones ends early (`load_page`)."""
     # ids first: what has to be sorted is found in indexes alone, as far as they go
     query = select(jobs.c.id, jobs.c.created_at).where(*filters.build_conditions(tenant))
     with db.read() as connection:
         ordered = apply_page(query, jobs.c.created_at, jobs.c.id, page, limit)
         keys, token = split_page(connection.execute(ordered).all(), limit)
-        selected = select(jobs).where(jobs.c.id.in_([key.id for key in keys]))
-        newest_first = selected.order_by(jobs.c.created_at.desc(), jobs.c.id.desc())
-        return Page(load_jobs(connection, connection.execute(newest_first).all()), token)
+        rows, token = load_page(connection, jobs, func.length(jobs.c.params), keys, token)
+        return Page(load_jobs(connection, rows), token)
 
 
 def get_audit(db: Database, tenant: str, audit_id: str) -> Audit:
@@ -74,23 +80,28 @@ def list_audits(
 
     Which state an audit is in its jobs say, so with a filter by `state` or `finished_after` audits
     are looked through. One call looks through so many jobs at most that it takes about a second:
-    its page may have fewer than `limit` audits, or none, and still have a next one.
+    its page may have fewer than `limit` audits, or none, and still have a next one. So may a page of
+    large ones (`load_page`).
     """
-    query = select(audits).where(*filters.build_conditions(tenant))
+    query = select(audits.c.id, audits.c.created_at).where(*filters.build_conditions(tenant))
+    text_size = func.length(audits.c.spec) + func.length(audits.c.metadata)
     size = MAX_AUDITS_COUNTED if filters.needs_jobs else limit
     audits_met: list[Audit] = []
-    counted_jobs = 0
+    counted_jobs = met_chars = 0
     with db.read() as connection:
         while True:
             ordered = apply_page(query, audits.c.created_at, audits.c.id, page, size)
-            rows, page = split_page(connection.execute(ordered).all(), size)
+            keys, page = split_page(connection.execute(ordered).all(), size)
+            rows, page = load_page(connection, audits, text_size, keys, page)
             for n, audit in enumerate(load_audits(connection, rows), start=1):
                 counted_jobs += sum(audit.counts.values())
                 if filters.is_met(audit):
                     audits_met.append(audit)
+                    met_chars += len(rows[n - 1].spec) + len(rows[n - 1].metadata)
                     if len(audits_met) == limit and n < len(rows):
                         return Page(audits_met, make_page_token(rows[n - 1]))
             enough = len(audits_met) == limit or counted_jobs > MAX_JOBS_COUNTED
+            enough |= met_chars >= MAX_PAGE_CHARS
             if page is None or enough or not filters.needs_jobs:
                 return Page(audits_met, page)
 
@@ -190,6 +201,15 @@ def find_artifacts(db: Database, tenant: str, digests: Collection[str]) -> dict[
     with db.read() as connection:
         rows = connection.execute(query).all()
     return {row.sha256: Artifact("", row.sha256, row.size, row.media_type) for row in rows}
+
+
+def find_audit_names(db: Database, tenant: str, audit_ids: Collection[str]) -> dict[str, str]:
+    """What those of these audits are called that the tenant has, by id, in one query."""
+    query = select(audits.c.id, audits.c.name).where(
+        audits.c.tenant == tenant, audits.c.id.in_(sorted(audit_ids))
+    )
+    with db.read() as connection:
+        return {row.id: row.name for row in connection.execute(query)}
 
 
 def _refuse_expired(connection: Connection, tenant: str, sha256: str) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from shared.jobs.database import LOCK_TIMEOUT_S, Database
 from shared.jobs.tables import (
     catalogs,
+    device_leases,
     drained_workers,
     metadata,
     paused_stages,
@@ -22,7 +23,10 @@ from shared.jobs.tables import (
     workers,
 )
 
-_NAMELESS = (workers, drained_workers, paused_stages, catalogs, plugin_sets, service_heartbeats)
+_NAMELESS = (
+    workers, device_leases, drained_workers, paused_stages, catalogs, plugin_sets,
+    service_heartbeats,
+)  # fmt: skip
 # those that can name an upload, what was made of it or a tenant; the ones that all need come last
 TABLES = tuple(table for table in reversed(metadata.sorted_tables) if table not in _NAMELESS)
 

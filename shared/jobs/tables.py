@@ -370,6 +370,22 @@ workers = Table(
     Column("device_memory_bytes", BigInteger),
 )
 
+# Which accelerator a worker computes on, or will with its next job: see `shared.jobs.device_leases`.
+device_leases = Table(
+    "device_leases",
+    metadata,
+    Column("worker", String(128), primary_key=True),
+    Column("host", String(200), nullable=False),
+    # Its UUID, that of a MIG slice, or host and number.
+    Column("device", String(300), nullable=False),
+    Column("kind", String(80), nullable=False),
+    Column("memory_bytes", BigInteger, nullable=False),
+    # The worker has a job.
+    Column("in_use", Boolean, nullable=False),
+    Column("fence", Integer, nullable=False),
+    Column("lease_until", Double, nullable=False),
+)
+
 # Names of workers that an operator has drained: a worker that is started again under one of them
 # takes no job either.
 drained_workers = Table(

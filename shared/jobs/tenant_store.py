@@ -90,6 +90,7 @@ class TenantStore:
     find_methods_behind = _bind(relatives.find_methods_behind)
     get_audit = _bind(queries.get_audit)
     list_audits = _bind(queries.list_audits)
+    find_audit_names = _bind(queries.find_audit_names)
     count_audit_jobs_by_stage = _bind(queries.count_audit_jobs_by_stage)
     read_audit_graph = _bind(audit_graph.read_audit_graph)
     read_audit_failures = _bind(audit_graph.read_audit_failures)
@@ -130,6 +131,7 @@ class TenantStore:
     get_upload = _bind(uploads.get_upload)
     delete_upload = _bind(uploads.delete_upload)
     list_upload_uses = _bind(uploads.list_upload_uses)
+    list_audit_uses = _bind(uploads.list_audit_uses)
     plan_erasure = _bind(erasure.plan_erasure)
     erase = _bind(erasure.erase)
 

@@ -31,6 +31,7 @@ from shared.jobs.tables import (
     NEVER,
     UPLOAD_ORIGIN,
     artifacts,
+    audits,
     declarations,
     declared_uploads,
     deleted_artifacts,
@@ -45,6 +46,7 @@ BATCH = 100
 Position = tuple[float, str, str]  # of an upload: when it expires, its tenant and its digest
 START: Position = (-1.0, "", "")
 BYTES_BATCH = 20  # artifacts that are removed in one transaction: one takes about 20 ms on S3
+SEARCHED_AUDITS = 200  # of a tenant, for the uploads that they name
 KIND_NAMES = {"model": "model", "dataset": "data set"}  # of declarations, in messages
 
 
@@ -353,6 +355,40 @@ def list_upload_uses(
     with db.read() as connection:
         for sha256, *use in connection.execute(query):
             uses[sha256].append(DeclaredUse(*use))
+    return uses
+
+
+@dataclass(frozen=True)
+class AuditUse:
+    """An audit that names an upload."""
+
+    id: str
+    name: str
+
+
+def list_audit_uses(db: Database, tenant: str, digests: Iterable[str]) -> dict[str, list[AuditUse]]:
+    """By digest, which of the tenant's latest `SEARCHED_AUDITS` audits name these uploads, newest
+    first, in one query."""
+    uses: dict[str, list[AuditUse]] = {sha256: [] for sha256 in digests}
+    if not uses:
+        return uses
+    latest = (
+        select(audits.c.id, audits.c.name, audits.c.spec, audits.c.created_at)
+        .where(audits.c.tenant == tenant, ~audits.c.deleting)
+        .order_by(audits.c.created_at.desc(), audits.c.id.desc())
+        .limit(SEARCHED_AUDITS)
+        .subquery()
+    )
+    query = (
+        select(latest.c.id, latest.c.name, latest.c.spec)
+        .where(or_(*(latest.c.spec.contains(sha256) for sha256 in uses)))
+        .order_by(latest.c.created_at.desc(), latest.c.id.desc())
+    )
+    with db.read() as connection:
+        for audit_id, name, spec in connection.execute(query):
+            for sha256 in uses:
+                if sha256 in spec:
+                    uses[sha256].append(AuditUse(audit_id, name))
     return uses
 
 

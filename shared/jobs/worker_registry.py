@@ -27,7 +27,14 @@ from shared.jobs.locks import lock_name
 from shared.jobs.mapping import to_json
 from shared.jobs.records import Worker, WorkerMemory
 from shared.jobs.states import State
-from shared.jobs.tables import catalogs, drained_workers, jobs, service_heartbeats, workers
+from shared.jobs.tables import (
+    catalogs,
+    device_leases,
+    drained_workers,
+    jobs,
+    service_heartbeats,
+    workers,
+)
 
 log = structlog.get_logger()
 
@@ -176,6 +183,7 @@ def forget_workers(connection: Connection, condition: ColumnElement[bool]) -> in
     rows = connection.execute(query.with_for_update()).all()
     of_processes = [row.id for row in rows if row.id.endswith(f"@{row.host}-{row.pid}")]
     delete_rows(connection, drained_workers, drained_workers.c.id, of_processes)
+    delete_rows(connection, device_leases, device_leases.c.worker, [row.id for row in rows])
     delete_rows(connection, workers, workers.c.id, [row.id for row in rows])
     return len(rows)
 

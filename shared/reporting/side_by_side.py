@@ -39,11 +39,16 @@ T = TypeVar("T")
 class Matched(Generic[T]):
     """Things of several audits that belong together, by the place of the audit, from 0.
 
-    same_params: False if they agree in their methods only.
+    agreement: by which of the keys they were matched, from 0, the most exact one.
     """
 
     items: Mapping[int, T]
-    same_params: bool
+    agreement: int = 0
+
+    @property
+    def same_params(self) -> bool:
+        """Whether they agree in all their parameters."""
+        return self.agreement == 0
 
     @property
     def first(self) -> T:
@@ -54,37 +59,43 @@ class Matched(Generic[T]):
 def match(
     audits: Sequence[Sequence[T]],
     get_key: Callable[[T], Hashable],
-    get_name: Callable[[T], Hashable],
+    *get_names: Callable[[T], Hashable],
 ) -> list[Matched[T]]:
-    """Match things with equal keys; then of those left, what alone has its name in its audits.
+    """Match things with equal keys; then of those left, what alone has its name in its audits, by
+    one kind of name after the other.
 
     Args:
         audits: the things of each audit; keys are unique within one.
         get_key: methods with all their parameters.
-        get_name: the same, less exactly.
+        get_names: the same, ever less exactly.
     """
     by_key: dict[Hashable, dict[int, T]] = {}
     for place, things in enumerate(audits):
         for thing in things:
             by_key.setdefault(get_key(thing), {})[place] = thing
-    lines = list(by_key.values())
-    by_name: dict[Hashable, list[dict[int, T]]] = defaultdict(list)
-    for line in lines:
-        by_name[get_name(next(iter(line.values())))].append(line)
-    # of each name, whether its lines are of different audits
-    fits = {
-        name: len(alike) > 1 and sum(map(len, alike)) == len({p for one in alike for p in one})
-        for name, alike in by_name.items()
-    }
-    matched = []
-    for line in lines:
-        name = get_name(next(iter(line.values())))
-        if not fits[name]:
-            matched.append(Matched(line, same_params=True))
-        elif line is by_name[name][0]:
-            together = {place: thing for one in by_name[name] for place, thing in one.items()}
-            matched.append(Matched(dict(sorted(together.items())), same_params=False))
+    matched = [Matched(items) for items in by_key.values()]
+    for agreement, get_name in enumerate(get_names, start=1):
+        matched = _join_named(matched, get_name, agreement)
     return matched
+
+
+def _join_named(
+    matched: Sequence[Matched[T]], get_name: Callable[[T], Hashable], agreement: int
+) -> list[Matched[T]]:
+    """Those of one name become one, if they are of different audits."""
+    by_name: dict[Hashable, list[Matched[T]]] = defaultdict(list)
+    for one in matched:
+        by_name[get_name(one.first)].append(one)
+    joined = []
+    for one in matched:
+        alike = by_name[get_name(one.first)]
+        places = [place for other in alike for place in other.items]
+        if len(alike) == 1 or len(places) > len(set(places)):
+            joined.append(one)
+        elif one is alike[0]:
+            together = {place: thing for other in alike for place, thing in other.items.items()}
+            joined.append(Matched(dict(sorted(together.items())), agreement))
+    return joined
 
 
 Group = Sequence[Row]  # rows of one attack on one release, one per seed
@@ -109,7 +120,11 @@ def match_rows(reports: Sequence[Sequence[Group]]) -> list[Matched[Group]]:
             group[0].attack.method,
             is_adaptive(group[0].attack),
         ),
+        lambda group: (method_key(group[0].unlearning), method_key(group[0].attack)),
     )
+
+
+OTHER_DEFENSE = 2  # the agreement of what differs in its defense only
 
 
 def _get_key(row: Row) -> Hashable:

@@ -43,6 +43,7 @@ WHOLE_STORE = {
     "monitoring/request_counts.py": "adds to counts that are of all tenants",
     "job_events.py": "follows jobs that a route has shown to their tenant",
     "key_cache.py": "finds keys before there is a tenant",
+    "key_watch.py": "asks whether the key of a response is still valid",
     "sessions.py": "has the secret of all tenants' cookies",
 }
 NAMES = {"db", "_db", "Database"}

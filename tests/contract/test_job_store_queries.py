@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import event
 
 from shared.errors import InvalidRequest, NotFound
-from shared.jobs import attempts, audit_deletion, control, queries, reconcile
+from shared.jobs import attempts, audit_deletion, control, paging, queries, reconcile
 from shared.jobs.filters import JobFilter
 from shared.jobs.states import State
 from tests.support.job_store import (
@@ -65,6 +65,18 @@ def test_a_page_that_is_just_full_is_the_last(store: JobStore) -> None:
     store.submit(make_planned_job("a"), make_planned_job("b"))
     assert queries.list_jobs(store.db, ALICE, limit=2).next is None
     assert queries.list_jobs(store.db, BOB, limit=2) == queries.Page([], None)
+
+
+def test_a_page_of_large_jobs_ends_early_and_loses_none(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paging, "MAX_PAGE_CHARS", 1)  # the first job of a page is always there
+    ids = [store.post(make_planned_job(f"{n}")) for n in range(3)]
+    pages = _pages(store, 200)
+    assert [len(page) for page in pages] == [1, 1, 1]
+    assert sorted(i for page in pages for i in page) == sorted(ids)
+    monkeypatch.setattr(paging, "MAX_PAGE_CHARS", 1 << 20)
+    assert [len(page) for page in _pages(store, 200)] == [3]
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,7 @@ def test_every_table_that_names_a_tenant_is_cleared(store: JobStore, tmp_path: P
         if any(key.ondelete == "CASCADE" for key in t.foreign_keys)
     }
     of_no_tenant = {
-        "plugin_sets", "deleted_artifacts", "erasures", "workers", "drained_workers", "catalogs",
+        "plugin_sets", "deleted_artifacts", "erasures", "workers", "device_leases", "drained_workers", "catalogs",
         "paused_stages", "service_heartbeats", "server_secrets",
     }  # fmt: skip
     by_name = {"tenants", "metric_totals"}  # cleared by the tenant's name

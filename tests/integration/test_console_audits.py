@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from shared.jobs.keys import READ
+from shared.jobs.summaries import make_verdict_summary
 from tests.support.console_site import HTML, Site
 from tests.support.gateway import AUDIT_JOB_COUNT, GatewayInProcess
 from tests.support.keys import make_client, make_key
+from tests.support.waiting import TIMEOUT_S, wait_for
 
 
 @pytest.fixture
@@ -108,7 +110,12 @@ def test_a_finished_audit_offers_what_it_has_made(site: Site) -> None:
 
 def test_an_audit_is_cancelled_and_cannot_be_retried(site: Site) -> None:
     audit = site.post_audit()
-    assert "Jobs that are running stop" in site.read_after(f"/audits/{audit}/cancel")
+    page = site.read_after(f"/audits/{audit}/cancel")
+    assert "Jobs that are running stop" in page
+    assert "There is no report: the audit was cancelled." in page
+    drawing = re.search(r'id="node-report-".*?</a>', page, re.DOTALL)
+    assert drawing is not None
+    assert ">0 of 1</text>" in drawing[0]
     refused = site.press(f"/audits/{audit}/retry", 409).get_data(as_text=True)
     assert "was cancelled: submit it again" in refused
     assert 'id="graph-title"' in refused  # the page is still there
@@ -199,3 +206,75 @@ def test_changes_are_streamed_to_the_tenant_alone(site: Site) -> None:
     assert b"event: changed" in site.gateway.follow(seen[1]).content
     other = make_client(site.gateway.app, make_key(site.gateway.db, "second", READ))
     assert other.get(f"/audits/{audit}/live", headers=HTML).status_code == 404
+
+
+def test_a_page_says_why_jobs_wait(site: Site) -> None:
+    audit = site.post_audit(seeds=[0])
+    page = site.read(f"/jobs?audit={audit}&state=queued")
+    job = re.findall(r'<li id="(job_[0-9a-f]+)">', page)[0]
+    stage = site.gateway.http.get(f"/v1/jobs/{job}").get_json()["stage"]
+    pages = (f"/audits/{audit}", f"/jobs/{job}")
+    assert all(f"and no worker serves {stage}." in site.read(path) for path in pages)
+    assert ">no worker<" in site.read("/")
+    site.gateway.make_worker()
+    assert not any("serves" in site.read(path) for path in pages)
+    site.press(f"/stages/{stage}/pause")
+    assert all(f"The stage {stage} is paused." in site.read(path) for path in pages)
+    # where that takes long, home is shown as it was a moment ago
+    wait_for(lambda: ">until resumed<" in site.read("/"), TIMEOUT_S, "home says it too")
+    site.press(f"/stages/{stage}/resume")
+    site.press("/workers/hand/drain")
+    assert all(f"and no worker serves {stage}." in site.read(path) for path in pages)
+
+
+def test_a_failed_audit_offers_only_what_helps(site: Site) -> None:
+    audit = site.post_audit(seeds=[0])
+    worker = site.gateway.make_worker()
+    while claim := worker.try_claim():
+        if claim.job.stage == "attack":
+            worker.reject(claim, "inputs.BASE: BASE has no weights")
+        elif claim.job.stage == "report":
+            nothing = make_verdict_summary("inconclusive", "Nothing was measured.")
+            worker.finish(claim, b"{}", summary=nothing)
+        else:
+            worker.finish(claim, claim.job.id.encode())
+    page = site.read(f"/audits/{audit}")
+    assert '<p class="text">BASE has no weights</p>' in page
+    assert "Retry what failed" not in page
+    assert f'<a class="button plain" href="/audits/{audit}/result">' in page
+    for path in (f"/audits/{audit}", "/audits", "/"):
+        assert "chip inconclusive" not in site.read(path), path
+
+
+def test_home_shows_verdicts_and_what_runs_first(site: Site) -> None:
+    site.post_audit(seeds=[0])
+    site.gateway.make_worker().finish_all()
+    page = site.read("/")
+    assert 'class="chip leaks"' in page
+    assert page.index('id="running-title"') < page.index('id="audits-title"')
+    assert page.index('id="audits-title"') < page.index('id="queues-title"')
+
+
+def test_home_counts_jobs_by_the_words_of_other_pages(site: Site) -> None:
+    site.post_audit(seeds=[0])
+    page = site.read("/")
+    counts = re.findall(r'data-label="(Queued|Waiting|Running)" class="n">(\d+)<', page)
+    totals = {name: sum(int(n) for one, n in counts if one == name) for name, _ in counts}
+    assert totals == {"Queued": 1, "Waiting": 12, "Running": 0}
+    assert "audit models of your own" in page
+
+
+def test_a_live_attack_is_as_far_as_its_picture(site: Site) -> None:
+    audit = site.post_audit(seeds=[0], unlearning=["ascent"])
+    worker = site.gateway.make_worker()
+    while (claim := worker.claim()).job.stage != "attack":
+        worker.finish(claim, claim.job.id.encode())
+    worker.report_progress(claim, 18, 200, matching_loss=0.5)
+    assert re.search(r"left\">[^<]+ left<", site.read(f"/jobs/{claim.job.id}"))
+    worker.show(claim, 47, 200)
+    page = site.read(f"/audits/{audit}")
+    assert "picture of step 47 of 200" in page
+    assert "47 / 200" in page
+    assert ">defend: none</text>" in page
+    made_of = site.read(f"/jobs/{claim.job.id}").partition('id="inputs-title"')[2]
+    assert "the weights after the deletion, as released" in made_of

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.support.gateway import AUDIT, GatewayInProcess
-from tests.support.reported_audits import build_measured_report, finish_with_report, make_files
+from tests.support.reported_audits import (
+    build_measured_report,
+    finish_with_report,
+    make_files,
+    make_measured_evaluation,
+)
+from tests.support.reports import (
+    build_report,
+    make_audit,
+    make_defense,
+    make_utility_evaluation,
+)
 
 
 @pytest.fixture
@@ -59,6 +70,34 @@ def test_two_audits_side_by_side(gateway: GatewayInProcess) -> None:
     assert "style=" not in page
     swapped = get_page(gateway, f"?audits={second},{first}")
     assert "attackers get less in 1 of" in swapped
+
+
+def finish_defended(gateway: GatewayInProcess, defense: str, psnr: Sequence[float]) -> str:
+    body = {**AUDIT, "name": defense, "seeds": [0]}
+    audit = str(gateway.http.post("/v1/audits", json=body).get_json()["id"])
+    released = None if defense == "none" else make_defense(defense)
+    evaluation = make_measured_evaluation(psnr, released=released, leaks=released is None)
+    grid = make_audit(defenses=[defense], attacks=["feature_recovery"])
+    report = build_report(grid, evaluation, make_utility_evaluation(released=released))
+    finish_with_report(gateway.make_worker(), make_files(report), [evaluation])
+    return audit
+
+
+def test_the_same_with_a_defense_is_paired(gateway: GatewayInProcess) -> None:
+    first = finish_defended(gateway, "none", [20, 19, 21, 20, 18, 22, 20, 19])
+    second = finish_defended(gateway, "noise", [9, 8, 10, 9, 8, 11, 9, 9])
+    page = get_page(gateway, f"?audits={first},{second}")
+    assert "1 attack on a release is in all of the audits." in page
+    assert "1 of these has another defense in each audit" in page
+    assert "1 attack finds a leak in A and none in B." in page
+    assert re.search(r"gradient_ascent, feature_recovery: PSNR A 19\.9 dB, B 9\.1\d? dB\.", page)
+    assert "paired over 8 deletions" in page
+    assert "A no defense, B noise" in page
+    assert "no partner" not in page
+    assert f'href="/compare?audits={second}%2C{first}">Compare with this one as A' in page
+    choices = page[page.index('class="choices"') :]
+    assert choices.count('class="chip leaks"') == 2
+    assert choices.count("digits") == 2
 
 
 def test_defaults_are_filled_in_before_parameters_are_compared(gateway: GatewayInProcess) -> None:

@@ -178,3 +178,12 @@ def test_a_job_of_another_tenant_is_not_there(site: Site) -> None:
         )
         == []
     )
+
+
+def test_pages_of_jobs_name_audits(site: Site) -> None:
+    audit = site.post_audit(seeds=[0], name="<tuesday>")
+    job = site.gateway.make_worker().claim().job.id
+    link = f'<a href="/audits/{audit}">&lt;tuesday&gt;</a>'
+    paths = (f"/jobs/{job}", "/jobs", f"/jobs?audit={audit}", f"/jobs/cancel?audit={audit}", "/")
+    for path in paths:
+        assert link in site.read(path), path

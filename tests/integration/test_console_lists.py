@@ -99,6 +99,18 @@ def test_a_data_set_shows_its_splits_and_its_file(gateway: GatewayInProcess) -> 
     assert "photos@1" in read(gateway.http, "/artifacts")
 
 
+def test_a_file_shows_the_audits_that_name_it(gateway: GatewayInProcess) -> None:
+    sha256, unused = upload(gateway.http, b"pictures"), upload(gateway.http, b"others")
+    assert "nothing lately" in read(gateway.http, "/artifacts")
+    dataset = {"name": "own", "params": {"path": f"upload:{sha256}"}}
+    answer = gateway.http.post("/v1/audits", json={**AUDIT, "name": "mine", "dataset": dataset})
+    link = f'<a href="/audits/{answer.get_json()["id"]}">mine</a>'
+    for path in ("/artifacts", f"/artifacts/{sha256}"):
+        assert link in read(gateway.http, path), path
+    uses = read(gateway.http, f"/artifacts/{unused}").partition('id="uses-title"')[2]
+    assert "recent audit names it" in uses
+
+
 def test_labels_are_replaced_by_those_of_the_form(gateway: GatewayInProcess) -> None:
     declare(gateway, "before", upload(gateway.http, b"a"), labels={"old": "1", "kept": "2"})
     path = "/models/before/versions/1"
@@ -161,6 +173,7 @@ def test_a_key_is_shown_once_and_revoked(gateway: GatewayInProcess) -> None:
     tenants.create_tenant(gateway.db, "lab")
     form = {"tenant": "lab", "label": "ci", "scopes": ["read", "submit"], "lifetime": "30"}
     assert "no such tenant" in send(gateway.http, "/keys", 422, **{**form, "tenant": "none"})
+    assert "Enter the name" in send(gateway.http, "/keys", 422, **{**form, "tenant": "a\0b"})
     assert "Choose at least one" in send(gateway.http, "/keys", 422, **{**form, "scopes": []})
     assert "Choose one of these" in send(gateway.http, "/keys", 422, **{**form, "lifetime": "8"})
     answer = gateway.http.post("/keys", data=form, headers=HTML)

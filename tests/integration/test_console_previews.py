@@ -23,7 +23,7 @@ def test_the_gallery_escapes_what_workers_write(tmp_path: Path) -> None:
     html = template.render(previews=store.list_previews(audit, 10))
     url = f"/v1/jobs/{claim.job.id}/preview?step=1200"
     assert f'<img src="{url}"' in html
-    assert "step 1,200 of 5,000, matching loss 0.0312" in html
+    assert "picture of step 1,200 of 5,000, matching loss 0.0312" in html
     assert gateway.http.get(url).status_code == 200
     worker.report_progress(claim, 1201, 5000, matching_loss="<b>")  # type: ignore[arg-type]  # hostile
     html = template.render(previews=store.list_previews(audit, 10))

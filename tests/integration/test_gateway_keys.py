@@ -14,10 +14,12 @@ from typing import Any
 import httpx
 import pytest
 
-from services.gateway import key_cache, stream_poller
+from services.gateway import key_cache, key_watch, stream_poller
 from services.gateway.app import create_app
+from services.gateway.bridge import AsgiBridge
 from services.gateway.deps import GatewayDeps, StreamTiming
 from services.gateway.job_events import JobEvents
+from services.gateway.key_watch import KeyEnded
 from services.gateway.sessions import SESSION_COOKIE
 from shared.config import Settings
 from shared.errors import TransientError
@@ -269,6 +271,50 @@ class TestStream:
                 return await asyncio.wait_for(client.get(path, headers=SSE), TIMEOUT_S)
 
         assert asyncio.run(follow()).status_code == 200  # and it has ended
+        made.close()
+
+
+class TestDownloads:
+    @pytest.mark.parametrize("is_revoked", [False, True])
+    def test_one_that_nobody_reads_ends_with_its_key(self, tmp_path, monkeypatch, is_revoked):
+        monkeypatch.setattr(key_watch, "KEY_CHECK_S", 0.05)
+        made = GatewayInProcess(tmp_path)
+        secret = make_key(made.db, TENANT)
+        key = find_id(made.db, secret)
+        read_on = asyncio.Event()
+        got: list[int] = []
+
+        async def run() -> None:
+            async with made.serve(secret) as client:  # more than is read before the first byte
+                url = (await client.post("/v1/artifacts", content=bytes(3 << 20))).json()["url"]
+            scope = {
+                "type": "http", "method": "GET", "path": url, "raw_path": url.encode(),
+                "query_string": b"", "scheme": "http", "http_version": "1.1",
+                "headers": [(b"authorization", f"Bearer {secret}".encode())],
+            }  # fmt: skip
+
+            async def send(message: Any) -> None:
+                if got:
+                    await read_on.wait()
+                got.append(len(message.get("body", b"")))
+
+            running = asyncio.create_task(
+                AsgiBridge(made.app, threads=2)(scope, asyncio.Event().wait, send)
+            )
+            await asyncio.sleep(0.2)
+            assert not running.done()
+            if is_revoked:
+                keys.revoke_key(made.db, key, has_token=True)
+            else:
+                read_on.set()
+            await asyncio.wait_for(running, TIMEOUT_S)
+
+        if is_revoked:
+            with pytest.raises(KeyEnded):
+                asyncio.run(run())
+        else:
+            asyncio.run(run())
+            assert sum(got) == 3 << 20
         made.close()
 
 

@@ -19,9 +19,12 @@ import pytest
 
 from services.gateway.app import create_app
 from services.gateway.deps import GatewayDeps
+from services.gateway.uploads import UploadHead, UploadLimiter
 from shared.artifacts import ArtifactStore, compute_sha256
 from shared.config import Settings
+from shared.errors import TransientError
 from shared.jobs import uploads
+from shared.jobs.tenant_store import TenantStore
 from tests.support.gateway import (
     TENANT,
     TOKEN,
@@ -121,6 +124,23 @@ def test_what_is_uploaded_can_be_fetched(gateway: Uploading, size: int) -> None:
     listed = gateway.send("GET", "/v1/artifacts").json()
     assert [one["sha256"] for one in listed["items"]] == [sha256]
     assert listed["used_bytes"] == size
+
+
+def test_a_tenant_leaves_room_for_the_uploads_of_others(tmp_path: Path) -> None:
+    """Whoever sends a MiB in half a minute holds its place for days."""
+    made = GatewayInProcess(tmp_path, max_uploads=4)
+    limiter = UploadLimiter(made.artifacts, made.settings)
+    acme, globex = (TenantStore(made.db, tenant) for tenant in ("acme", "globex"))
+    head = UploadHead("text/csv", None, None)
+    mine = [limiter.open(acme, head) for _ in range(3)]
+    with pytest.raises(TransientError, match="beside others"):
+        limiter.open(acme, head)
+    limiter.open(globex, head).close()
+    mine.pop().close()
+    mine.append(limiter.open(acme, head))
+    for one in mine:
+        one.close()
+    made.close()
 
 
 def test_a_digest_that_is_announced_is_checked(gateway: Uploading) -> None:

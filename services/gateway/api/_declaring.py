@@ -11,10 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from services.gateway.api._blueprint import PageQuery
 from services.gateway.api.artifacts import serialize_erasure
-from services.gateway.declared import find_declaration, read_inspection, remove_declarations
+from services.gateway.declared import find_declaration, read_inspection
 from services.gateway.deps import current_gateway, current_store, digest_files
 from services.gateway.filters import LabelFilter, parse_label
 from services.gateway.labels import LabelPatch, Labels
+from services.gateway.removal import remove_declarations
 from services.gateway.responses import respond_accepted
 from services.gateway.schemas import format_rfc3339
 from services.gateway.submission import limit_if_large, require_id_format, store_planned

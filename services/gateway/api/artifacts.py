@@ -15,6 +15,7 @@ from services.gateway.api._blueprint import PageQuery, Query, make_blueprint
 from services.gateway.artifact_repair import stream_verified
 from services.gateway.deps import UPLOAD_KEY, current_gateway, current_store
 from services.gateway.problems import document_errors
+from services.gateway.removal import remove_upload
 from services.gateway.schemas import format_rfc3339
 from services.gateway.submission import SHA256, require_id_format
 from services.gateway.uploads import IncomingUpload, receive_upload
@@ -185,7 +186,8 @@ def get_artifact(path: ArtifactPath) -> Response:
     deps = current_gateway().deps
     response = Response(content_type=artifact.media_type)
     response.set_etag(artifact.sha256)
-    response.headers["Cache-Control"] = "private, max-age=31536000, immutable"
+    # its bytes never change, but a browser's cache knows nothing of deletions, keys and tenants
+    response.headers["Cache-Control"] = "no-store"
     response.headers["Content-Disposition"] = f'attachment; filename="{make_file_name(artifact)}"'
     response.headers["Accept-Ranges"] = "bytes"
     if request.if_none_match.contains(artifact.sha256):
@@ -259,13 +261,9 @@ def delete_artifact(path: ArtifactPath, query: DeletionQuery) -> Response:
     deleted too, with their artifacts. The response is then 200 and says how many, or 409 while one
     of them has not ended.
     """
-    artifacts = current_gateway().deps.artifacts
     sha256 = require_id_format(path.sha256, SHA256, "artifact")
-    if not query.derived:
-        current_store().delete_upload(artifacts, sha256)
-        return Response(status=204)
-    erased = current_store().erase(artifacts, [sha256])
-    return jsonify(serialize_erasure(erased))
+    erased = remove_upload(sha256, derived=query.derived)
+    return Response(status=204) if erased is None else jsonify(serialize_erasure(erased))
 
 
 def serialize_erasure(erased: Erasure) -> dict[str, Any]:

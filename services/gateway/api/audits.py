@@ -144,7 +144,7 @@ def list_audits(query: AuditsQuery) -> Response:
     """List audits, newest first.
 
     With `state` or `finished_after` a page may have fewer audits than `limit`, or none, and still a
-    `next` page.
+    `next` page; so may one of audits with megabytes of choices and metadata.
     """
     page = current_store().list_audits(
         filters=query.to_audit_filter(), limit=query.limit, page=query.page

@@ -148,7 +148,11 @@ def _respond_submitted(submitted: SubmitResult) -> Response:
 
 @routes.get("/jobs", responses={200: JobPage, **document_errors(404, 422)})
 def list_jobs(query: JobsQuery) -> Response:
-    """List jobs, newest first."""
+    """List jobs, newest first.
+
+    Where jobs have megabytes of parameters, a page may have fewer than `limit`, and still a `next`
+    page.
+    """
     page = current_store().list_jobs(
         filters=query.to_job_filter(), limit=query.limit, page=query.page
     )

@@ -13,8 +13,9 @@ from services.gateway.console._deletion import Removed, render_removed, survey
 from services.gateway.console._findings import describe_findings
 from services.gateway.console._labels import join_labels, read_label_changes, read_label_filter
 from services.gateway.console._pages import render_page
-from services.gateway.declared import find_declaration, read_inspection, remove_declarations
+from services.gateway.declared import find_declaration, read_inspection
 from services.gateway.deps import current_store
+from services.gateway.removal import remove_declarations
 from services.gateway.submission import require_id_format
 from shared.errors import InvalidRequest
 from shared.jobs.declarations import Declaration, Kind

@@ -10,8 +10,9 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from flask import Flask, Response, current_app, request
+from flask import Flask, Response, current_app
 
+from services.gateway.auth import get_origin
 from services.gateway.console._pages import render_page
 from shared.errors import NotFound
 
@@ -87,7 +88,7 @@ def show_index() -> Response:
     """Every operation, with links into the viewers."""
     return render_page(
         "api.html",
-        host=request.host_url,
+        origin=get_origin(),
         groups=list_groups(current_app.api_doc),  # type: ignore[attr-defined]  # an OpenAPI app
     )
 

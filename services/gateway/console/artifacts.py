@@ -7,6 +7,7 @@ from flask import Response, request
 from services.gateway.console._deletion import Removed, render_removed, survey
 from services.gateway.console._pages import make_pages, render_page
 from services.gateway.deps import current_gateway, current_store
+from services.gateway.removal import remove_upload
 from services.gateway.submission import SHA256, require_id_format
 from shared.errors import NotFound
 from shared.jobs.uploads import Upload
@@ -21,11 +22,13 @@ def show_list() -> Response:
     """The uploads, newest first, with the room that they take."""
     store = current_store()
     listed = store.list_uploads(limit=PAGE_SIZE, page=request.args.get("page") or None)
+    digests = [one.sha256 for one in listed.items]
     return render_page(
         "artifacts.html",
         listed=listed,
         is_first="page" not in request.args,
-        uses=store.list_upload_uses([one.sha256 for one in listed.items]),
+        uses=store.list_upload_uses(digests),
+        audits=store.list_audit_uses(digests),
         used_bytes=store.measure_uploads(),
         quota_bytes=current_gateway().deps.settings.upload_quota_bytes,
     )
@@ -44,6 +47,7 @@ def show_one(sha256: str) -> Response:
         upload=upload,
         producer=producer,
         uses=store.list_upload_uses([digest])[digest],
+        audits=store.list_audit_uses([digest])[digest],
         survey=survey(lambda: store.plan_erasure([digest])),
     )
 
@@ -69,13 +73,8 @@ def ask_deletion(sha256: str) -> Response:
 @pages.post("/artifacts/<sha256>/delete")
 def delete(sha256: str) -> Response:
     """Delete an upload; with `derived=true`, with everything that was made of it."""
-    artifacts = current_gateway().deps.artifacts
     digest = require_id_format(sha256, SHA256, "upload")
-    erased = None
-    if request.args.get("derived") == "true":
-        erased = current_store().erase(artifacts, [digest])
-    else:
-        current_store().delete_upload(artifacts, digest)
+    erased = remove_upload(digest, derived=request.args.get("derived") == "true")
     return render_removed(Removed("The file is deleted.", erased, "/artifacts", "Files"))
 
 

@@ -3,6 +3,7 @@ run."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,13 +17,14 @@ from services.gateway.console.graph_drawing import Drawing, draw_graph
 from services.gateway.console.live import find_revision, read_now, respond_changes
 from services.gateway.console.remedies import find_remedy
 from services.gateway.console.sparkline import Sparkline, draw_sparkline
-from services.gateway.deps import current_store
+from services.gateway.console.troubles import Trouble, find_waiting_troubles
+from services.gateway.deps import current_gateway, current_store
 from services.gateway.submission import AUDIT_ID, require_id_format
-from shared.jobs.audit_graph import AuditFailures
+from shared.jobs.audit_graph import AuditFailures, AuditGraph
 from shared.jobs.filters import JobFilter
 from shared.jobs.records import Artifact, Audit, Job, JobPreview
 from shared.jobs.revisions import Topic
-from shared.jobs.states import LIVE, UNSUCCESSFUL, State
+from shared.jobs.states import LIVE, UNSUCCESSFUL, Failure, State
 from shared.reporting.as_yaml import to_yaml
 from shared.roles import Role
 
@@ -46,6 +48,7 @@ class AuditPage:
     running: the other jobs that run, the newest first.
     behind: of these attacks, by job, the methods that it attacks, with their stages.
     report: the artifacts of the report, by role; empty while there is none.
+    troubles: why jobs of it wait longer than for their turn.
     now: by the database's clock.
     """
 
@@ -59,6 +62,7 @@ class AuditPage:
     running: list[Job]
     behind: dict[str, tuple[tuple[str, str], ...]]
     report: dict[str, Artifact]
+    troubles: list[Trouble]
     now: float
 
     @property
@@ -77,7 +81,25 @@ class AuditPage:
     @property
     def can_retry(self) -> bool:
         is_failed = any(self.audit.counts.get(state) for state in UNSUCCESSFUL)
-        return is_failed and self.audit.cancelled_at is None
+        return is_failed and self.audit.cancelled_at is None and not self._is_invalid
+
+    @property
+    def _is_invalid(self) -> bool:
+        """Whether all of it failed for what was asked, which another run does not change."""
+        causes = self.failures.causes
+        return (
+            0 < len(causes) < MAX_FAILURES
+            and not self.audit.counts.get(State.CANCELLED)
+            and all(one.failure == Failure.INVALID for one in causes)
+        )
+
+    @property
+    def has_measured(self) -> bool:
+        """Whether its report says more than that jobs have failed."""
+        verdict = self.audit.verdict
+        return verdict is not None and (
+            self.audit.state != "failed" or verdict["level"] != "inconclusive"
+        )
 
 
 def find_audit(audit_id: str) -> Audit:
@@ -103,10 +125,11 @@ def read_audit_page(audit_id: str) -> AuditPage:
     seen = [one.job for one in previews]
     attacks = [job for job in list_running(ATTACK) if job.id not in seen]
     reports = store.list_jobs(filters=JobFilter(audit=audit.id, stage=REPORT), limit=1).items
+    graph = store.read_audit_graph(audit.id)
     return AuditPage(
         audit,
         revision,
-        draw_graph(store.read_audit_graph(audit.id)),
+        draw_graph(graph),
         store.read_audit_failures(audit.id, MAX_FAILURES),
         previews,
         {
@@ -117,8 +140,17 @@ def read_audit_page(audit_id: str) -> AuditPage:
         [job for job in list_running(None) if job.stage != ATTACK],
         store.find_methods_behind([*seen, *(job.id for job in attacks)]),
         {a.role: a for job in reports if job.state is State.SUCCEEDED for a in job.artifacts},
+        find_waiting_troubles(current_gateway().deps.db, count_queued(graph)),
         read_now(),
     )
+
+
+def count_queued(graph: AuditGraph) -> dict[str, int]:
+    """How many jobs of each stage could be taken now."""
+    queued: Counter[str] = Counter()
+    for group in graph.groups:
+        queued[group.stage] += group.counts.get("queued", 0)
+    return queued
 
 
 def list_numbers(progress: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -128,6 +160,24 @@ def list_numbers(progress: Mapping[str, Any]) -> list[tuple[str, str]]:
         for name, value in progress.items()
         if name not in ("done", "total") and isinstance(value, int | float)
     ]
+
+
+def estimate_left(job: Job, now: float) -> float | None:
+    """For how many seconds a running job goes on at its rate so far; None if nobody can say, as of
+    one that went on from a checkpoint."""
+    done, total = job.progress.get("done"), job.progress.get("total")
+    if job.state is not State.RUNNING or job.started_at is None or job.attempt != 1:
+        return None
+    if not isinstance(done, int) or not isinstance(total, int) or not 0 < done < total:
+        return None
+    return max(0.0, now - job.started_at) * (total - done) / done
+
+
+def merge_step(one: JobPreview) -> dict[str, Any]:
+    """The progress of an attack, whichever is newer: what it has told, or the step of its picture."""
+    done = one.progress.get("done")
+    told = done if isinstance(done, int) and one.progress.get("total") == one.preview.total else 0
+    return {"done": max(told, one.preview.step), "total": one.preview.total}
 
 
 def render_audit(audit_id: str, refused: str = "", status: int = 200) -> Response:
@@ -141,6 +191,8 @@ def render_audit(audit_id: str, refused: str = "", status: int = 200) -> Respons
         page=read_audit_page(audit_id),
         find_remedy=find_remedy,
         numbers=list_numbers,
+        merge_step=merge_step,
+        estimate_left=estimate_left,
         refused=refused,
         done=describe_done(),
         roles={"page": Role.REPORT_HTML, "report": Role.REPORT},

@@ -25,12 +25,14 @@ from shared.reporting.chosen_rows import RowIndex
 from shared.reporting.differences import find_difference
 from shared.reporting.evaluations import method_key
 from shared.reporting.formatting import format_interval, format_number, join_words, pluralise
+from shared.reporting.kinds import get_metric_name
 from shared.reporting.loading import read_evaluation
 from shared.reporting.models import Report, Row
 from shared.reporting.overview import OUTCOMES, Cell, ReleaseLine, build_cell, build_release_line
 from shared.reporting.page import LEVEL_NAMES
 from shared.reporting.paired import Difference
 from shared.reporting.side_by_side import (
+    OTHER_DEFENSE,
     Group,
     Matched,
     ScoreLine,
@@ -49,6 +51,7 @@ MIN_AUDITS, MAX_AUDITS = 2, len(LETTERS)
 LISTED_AUDITS = 15  # to choose from, on one page
 LINES_PER_PAGE = 20
 MAX_RELEASES = 60  # in the table of releases
+MAX_DEFENDED = 4  # attacks whose scores with and without a defense are said in words
 MAX_PARAMETERS = 60  # that differ, in the table
 MAX_EVALUATIONS = 160  # read for one page, one for each audit, line and seed
 MAX_EVALUATION_BYTES = 2 << 20
@@ -148,6 +151,11 @@ class Comparison:
     def link(self, page: int) -> str:
         return "/compare?" + urlencode({"audits": self.ids, "rows": page})
 
+    def link_first(self, side: Side) -> str:
+        """The same comparison with this audit as A."""
+        others = [one.audit.id for one in self.sides if one is not side]
+        return "/compare?" + urlencode({"audits": ",".join([side.audit.id, *others])})
+
 
 @pages.get("/compare")
 def show() -> Response:
@@ -178,6 +186,7 @@ def show() -> Response:
         outcomes=OUTCOMES,
         max_audits=MAX_AUDITS,
         max_parameters=MAX_PARAMETERS,
+        name_dataset=name_dataset,
         lines_per_page=LINES_PER_PAGE,
         n=formatting,
         shorten=shorten,
@@ -198,6 +207,13 @@ def read_audit_ids(given: Sequence[str]) -> list[str]:
     if len(ids) > MAX_AUDITS:
         raise InvalidRequest(f"compare at most {MAX_AUDITS} audits", "audits")
     return [require_id_format(one, AUDIT_ID, "audit") for one in ids]
+
+
+def name_dataset(audit: Audit) -> str:
+    """Which data set an audit is of, in words."""
+    dataset = audit.spec.get("dataset")
+    name = dataset.get("name") if isinstance(dataset, Mapping) else dataset
+    return str(name) if name else "own models"
 
 
 def list_choices() -> Page[Audit]:
@@ -243,6 +259,7 @@ def build_comparison(sides: Sequence[Side], reader: ReportReader, page: int) -> 
         *describe_matches(matched, sides),
         *describe_outcomes(matched, sides),
         *describe_differences(lines, sides),
+        *describe_defended(shown, lines),
     ]
     return Comparison(
         sides,
@@ -305,7 +322,12 @@ def build_line(matched: Matched[Group], sides: Sequence[Side], values: Evaluatio
     return RowLine(
         names=(
             names.name_choice(row.unlearning),
-            names.name_choice(row.defense),
+            join_defenses(
+                {
+                    sides[place].letter: sides[place].index.names.name_choice(group[0].defense)
+                    for place, group in matched.items.items()
+                }
+            ),
             names(row.attack),
         ),
         cells={sides[place].letter: build_cell(group) for place, group in matched.items.items()},
@@ -315,8 +337,15 @@ def build_line(matched: Matched[Group], sides: Sequence[Side], values: Evaluatio
             for place, group in matched.items.items()
             if place and reference is not None
         },
-        same_params=matched.same_params,
+        same_params=matched.same_params or matched.agreement == OTHER_DEFENSE,
     )
+
+
+def join_defenses(names: Mapping[str, str]) -> str:
+    """`obfuscation`, or `A no defense, B obfuscation`: of the audits by letter."""
+    if len(set(names.values())) == 1:
+        return next(iter(names.values()))
+    return ", ".join(f"{letter} {name}" for letter, name in names.items())
 
 
 def match_releases(sides: Sequence[Side]) -> tuple[list[ReleaseRow], int]:
@@ -326,6 +355,7 @@ def match_releases(sides: Sequence[Side]) -> tuple[list[ReleaseRow], int]:
         [side.index.releases for side in sides],
         lambda group: (method_key(group[0].unlearning), method_key(group[0].defense)),
         lambda group: (group[0].unlearning.method, group[0].defense.method),
+        lambda group: method_key(group[0].unlearning),
     )
     rows = []
     for one in matched[:MAX_RELEASES]:
@@ -333,8 +363,11 @@ def match_releases(sides: Sequence[Side]) -> tuple[list[ReleaseRow], int]:
             sides[place].letter: build_release_line("", group, [], sides[place].index.names)
             for place, group in one.items.items()
         }
-        first = next(iter(lines.values()))
-        rows.append(ReleaseRow(f"{first.unlearning}, {first.defense}", lines, one.same_params))
+        defense = join_defenses({letter: line.defense for letter, line in lines.items()})
+        is_same = one.same_params or one.agreement == OTHER_DEFENSE
+        rows.append(
+            ReleaseRow(f"{next(iter(lines.values())).unlearning}, {defense}", lines, is_same)
+        )
     return rows, len(matched)
 
 
@@ -380,8 +413,17 @@ def describe_matches(matched: Sequence[Matched[Group]], sides: Sequence[Side]) -
     attacks = pluralise(everywhere, "attack on a release is", "attacks on releases are")
     words = [f"{attacks} in all of the audits"]
     words += [f"{count} only in {join_words(list(letters))}" for letters, count in counts.items()]
-    inexact = sum(not one.same_params for one in matched)
-    return ["; ".join(words) + "."] + (
+    defended = sum(one.agreement == OTHER_DEFENSE for one in matched)
+    inexact = sum(not one.same_params for one in matched) - defended
+    paired = pluralise(defended, "of these has", "of these have")
+    return [
+        "; ".join(words) + ".",
+        *(
+            [f"{paired} another defense in each audit, with the same unlearning and attack."]
+            if defended
+            else []
+        ),
+    ] + (
         [
             f"{pluralise(inexact, 'of these has', 'of these have')} other parameters in each audit, "
             "and the same methods."
@@ -426,3 +468,17 @@ def describe_differences(lines: Sequence[RowLine], sides: Sequence[Side]) -> lis
                 f"{pluralise(len(classes), 'row')} below from {side.letter} than from A."
             )
     return sentences
+
+
+def describe_defended(matched: Sequence[Matched[Group]], lines: Sequence[RowLine]) -> list[str]:
+    """What the first attacks of this page get with each defense, where audits differ in that."""
+    sentences = []
+    for one, line in zip(matched, lines, strict=True):
+        if one.agreement == OTHER_DEFENSE and len(line.scores) > 1:
+            scores = [
+                f"{letter} {format_number(score.mean, score.unit)}"
+                for letter, score in line.scores.items()
+            ]
+            metric = get_metric_name(next(iter(line.scores.values())).metric)
+            sentences.append(f"{line.names[0]}, {line.names[2]}: {metric} {', '.join(scores)}.")
+    return sentences[:MAX_DEFENDED]

@@ -30,7 +30,9 @@ def make_form_token() -> str:
 def refuse_forged() -> Response | None:
     """The answer to a change that a browser sends without the token; None if it may go on. A key in
     the header is no session: no site can make a browser send one."""
-    if request.method in READ_METHODS or "Authorization" in request.headers:
+    # a browser sends other schemes by itself, and is then known by its cookie
+    scheme = request.headers.get("Authorization", "").partition(" ")[0]
+    if request.method in READ_METHODS or scheme.lower() == "bearer":
         return None
     presented = request.headers.get(HEADER) or request.form.get(FIELD, "")
     expected = make_form_token()

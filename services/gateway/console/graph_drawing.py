@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from shared.jobs.audit_graph import AuditGraph, GroupKey, JobGroup
-from shared.jobs.states import LIVE
+from shared.jobs.states import State
 
 NODE_WIDTH, NODE_HEIGHT = 150, 62  # in units of the drawing, which are pixels at full size
 COLUMN_GAP, ROW_GAP, MARGIN = 44, 16, 4
@@ -45,12 +45,18 @@ class Node:
     bar: tuple[BarPiece, ...]
 
     @property
+    def name(self) -> str:
+        """What the group does: its method; that of a stage that does nothing is called after it."""
+        group = self.group
+        return f"{group.stage}: none" if group.method == "none" else group.method or group.stage
+
+    @property
     def total(self) -> int:
         return sum(self.group.counts.values())
 
     @property
-    def ended(self) -> int:
-        return sum(n for state, n in self.group.counts.items() if state not in LIVE)
+    def succeeded(self) -> int:
+        return self.group.counts.get(State.SUCCEEDED, 0)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from services.gateway.broker_check import is_broker_away
 from services.gateway.console._pages import make_pages, render_page
 from services.gateway.console.troubles import Trouble, find_troubles
 from services.gateway.deps import Gateway, current_gateway, current_store
+from services.gateway.principal import current_principal
 from services.gateway.queue_reading import StageQueue, choose_tenant, read_queues
 from services.gateway.snapshot_cache import SnapshotCache, SnapshotCaches
 from shared.jobs import monitoring, worker_registry
@@ -39,15 +40,27 @@ MAX_SHARE = 0.25  # of a thread's time for reading it
 class StageLine:
     """A stage in the table of queues.
 
-    rate_per_h: jobs that ended lately; None without one.
+    queued: jobs that could be taken now.
+    waiting: those that wait for inputs, or are paused.
+    rate_per_h: at which jobs ended lately; None without one.
     wait_s: how long the last one in the queue waits at that rate; None if nothing waits or ends.
     """
 
     queue: StageQueue
+    queued: int
     waiting: int
     running: int
     rate_per_h: float | None
     wait_s: float | None
+
+    @property
+    def hindrance(self) -> str:
+        """Why nobody can say how long the wait is; "" if nothing waits in vain."""
+        if not self.queued:
+            return ""
+        if self.queue.paused_at is not None:
+            return "until resumed"
+        return "" if self.queue.workers else "no worker"
 
 
 def build_lines(queues: Mapping[str, StageQueue], ended: Mapping[str, int]) -> list[StageLine]:
@@ -57,14 +70,15 @@ def build_lines(queues: Mapping[str, StageQueue], ended: Mapping[str, int]) -> l
     """
     lines = []
     for stage, queue in queues.items():
-        waiting = sum(queue.counts.get(state, 0) for state in ("waiting", "queued", "paused"))
-        running, n = queue.counts.get("running", 0), ended.get(stage, 0)
-        if not (waiting or running or n or queue.paused_at):
+        waiting = sum(queue.counts.get(state, 0) for state in ("waiting", "paused"))
+        queued, running = queue.counts.get("queued", 0), queue.counts.get("running", 0)
+        n = ended.get(stage, 0)
+        if not (queued or waiting or running or n or queue.paused_at):
             continue
-        queued = queue.counts.get("queued", 0)
         lines.append(
             StageLine(
                 queue,
+                queued,
                 waiting,
                 running,
                 n * 3600 / RATE_WINDOW_S if n else None,
@@ -118,6 +132,7 @@ class Home:
     workers: list[Worker]
     worker_groups: list[StageWorkers]  # instead of the workers, if there are many
     running: list[Job]
+    audit_names: Mapping[str, str]  # of the jobs that run
     audits: list[Audit]
     troubles: list[Trouble]
     now: float  # by the database's clock
@@ -146,12 +161,14 @@ def read_home(gateway: Gateway, store: TenantStore, tenant: str | None) -> Home:
     workers = worker_registry.list_workers(db, tenant)
     live = [worker for worker in workers if worker.live]
     lines = build_lines(queues, monitoring.count_ended(db, tenant, RATE_WINDOW_S))
+    running = store.list_jobs(filters=JobFilter(state=State.RUNNING), limit=MAX_RUNNING).items
     return Home(
         revision,
         lines,
         live,
         group_workers(live) if len(live) > MAX_WORKERS else [],
-        store.list_jobs(filters=JobFilter(state=State.RUNNING), limit=MAX_RUNNING).items,
+        running,
+        store.find_audit_names({job.audits[0] for job in running if job.audits}),
         store.list_audits(limit=MAX_AUDITS).items,
         find_troubles(
             queues,
@@ -172,11 +189,12 @@ def find_home() -> Home:
         TransientError: the job store does not answer.
     """
     gateway, store, tenant = current_gateway(), current_store(), choose_tenant()
-    caches: SnapshotCaches[tuple[str | None, str], Home]
+    caches: SnapshotCaches[tuple[str | None, str, str | None], Home]
     caches = current_app.extensions.setdefault(
-        HOMES_KEY, SnapshotCaches(lambda key: _make_cache(gateway, *key))
+        HOMES_KEY, SnapshotCaches(lambda who: _make_cache(gateway, *who[:2]))
     )
-    return caches.get_current((tenant, store.tenant)).value
+    # by key: a tenant that takes the name of a deleted one has other keys
+    return caches.get_current((tenant, store.tenant, current_principal().key)).value
 
 
 def _make_cache(gateway: Gateway, counted: str | None, listed: str) -> SnapshotCache[Home]:

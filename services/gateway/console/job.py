@@ -15,22 +15,25 @@ from werkzeug.wrappers import Response as AnyResponse
 from services.gateway import job_control
 from services.gateway.console._actions import act, describe_done, read_priority, respond_done
 from services.gateway.console._pages import make_pages, render_page
-from services.gateway.console.audit import list_numbers
+from services.gateway.console.audit import estimate_left, list_numbers
 from services.gateway.console.job_log import Line, build_log
 from services.gateway.console.live import read_now
 from services.gateway.console.remedies import find_remedy
-from services.gateway.deps import current_store
+from services.gateway.console.troubles import Trouble, find_waiting_troubles
+from services.gateway.deps import current_gateway, current_store
 from services.gateway.submission import JOB_ID, require_id_format
 from shared.jobs.records import Job
 from shared.jobs.relatives import Relatives
 from shared.jobs.states import LIVE, UNSUCCESSFUL, State
 from shared.reporting.loss_curve import draw_loss_curve
+from shared.reporting.threat_models import WHITE_BOX_WORDS
 
 pages = make_pages("job")
 
 MAX_EVENTS = 200  # of the log
 MAX_RELATIVES = 30  # of each kind
 MAX_FILES = 20
+MAX_AUDITS = 3  # that are named
 MAX_VALUE_CHARS = 600  # of one parameter: those of a report are megabytes
 
 
@@ -39,26 +42,35 @@ class JobPage:
     """What the page shows.
 
     relatives: the jobs that it takes inputs from, and those that take its outputs.
+    audit_names: of the first audits that have it, by id.
     behind: the methods that it is made of, with their stages.
     log: newest first.
     last_seq: of the last event in the log; its stream goes on from there.
     has_more: whether the log has older lines.
     curve: the chart of its matching loss, "" without one.
+    troubles: why it waits longer than for its turn.
     now: by the database's clock.
     """
 
     job: Job
     relatives: Relatives
+    audit_names: dict[str, str]
     behind: tuple[tuple[str, str], ...]
     log: list[Line]
     last_seq: int
     has_more: bool
     curve: Markup
+    troubles: list[Trouble]
     now: float
 
     @property
     def is_live(self) -> bool:
         return self.job.state in LIVE
+
+    @property
+    def left_s(self) -> float | None:
+        """See `estimate_left`."""
+        return estimate_left(self.job, self.now)
 
     @property
     def can_retry(self) -> bool:
@@ -95,11 +107,15 @@ def read_job_page(job_id: str) -> JobPage:
     return JobPage(
         job,
         store.read_relatives(job, MAX_RELATIVES),
+        store.find_audit_names(job.audits[:MAX_AUDITS]),
         store.find_methods_behind([job.id])[job.id],
         build_log(events),
         events[-1].seq if events else 0,
         bool(events) and events[0].seq > 1,
         draw_loss_curve(store.list_progress(job.id), _read_total(job)),
+        find_waiting_troubles(
+            current_gateway().deps.db, {job.stage: int(job.state is State.QUEUED)}
+        ),
         read_now(),
     )
 
@@ -122,6 +138,7 @@ def render_job(job_id: str, refused: str = "", status: int = 200) -> Response:
         page=page,
         files=list(page.job.data_digests.items())[:MAX_FILES],
         max_files=MAX_FILES,
+        roles=WHITE_BOX_WORDS,
         max_relatives=MAX_RELATIVES,
         curve=page.curve,
         remedy=find_remedy(page.job.failure or ""),

@@ -70,6 +70,9 @@ def show() -> Response:
         form=form,
         jobs=page.items,
         behind=store.find_methods_behind([job.id for job in page.items]),
+        audit_names=store.find_audit_names(
+            {job.audits[0] for job in page.items if job.audits} | _list_audit_ids(form)
+        ),
         older=make_list_url("/jobs", form, JobFields, page.next) if page.next else "",
         newest=make_list_url("/jobs", form, JobFields),
         # what ends all that has not ended is a thing to be named
@@ -84,6 +87,12 @@ def show() -> Response:
         states=list(State),
         done=describe_done(),
     )
+
+
+def _list_audit_ids(form: Form[Fields]) -> set[str]:
+    """The audit that a filter names, if it names one."""
+    audit = form.text.get("audit")
+    return {audit} if audit and not form.errors else set()
 
 
 def _read_selection(sent: Any) -> Form[CancelBody]:
@@ -129,6 +138,7 @@ def _render_question(
         422 if form.errors else 200,
         form=form,
         selected=selected,
+        audit_names=current_store().find_audit_names(_list_audit_ids(form)),
         cancelled=cancelled,
         sent=dict(form.text) if bound is None else {**form.text, "created_before": bound},
         back=make_list_url("/jobs", form, JobFields),

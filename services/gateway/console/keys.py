@@ -59,7 +59,7 @@ def create() -> Response:
             raise InvalidRequest("Choose at least one.", "scopes")
         if lifetime not in LIFETIMES:
             raise InvalidRequest("Choose one of these.", "lifetime")
-        if not tenant or len(tenant) > tenants.MAX_NAME_CHARS:
+        if not tenant or tenants.clean_name(tenant) != tenant:
             raise InvalidRequest("Enter the name of a tenant.", "tenant")
         key, secret = create_key(tenant, label, set(scopes), LIFETIMES[lifetime][1])
     except InvalidRequest as error:

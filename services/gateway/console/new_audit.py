@@ -13,6 +13,7 @@ from http import HTTPStatus
 from typing import Any
 
 from flask import Response, redirect, request
+from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.wrappers import Response as AnyResponse
 
 from services.audit_text import AuditTextError, parse_audit_text
@@ -23,6 +24,7 @@ from services.gateway.api.audit_planning import (
     plan_audit,
     submit_audit,
 )
+from services.gateway.auth import get_origin
 from services.gateway.console._audit_check import FormMessage, is_small, try_form
 from services.gateway.console._audit_form import (
     CHOICES,
@@ -53,6 +55,7 @@ pages = make_pages("new_audit")
 PATH = "/audits/new"
 MAX_UPLOADS, MAX_DECLARED, MAX_SOURCES = 100, 50, 20  # in menus
 MAX_YAML_BYTES = 64 << 10  # of a file that is read here: a second of parsing
+MAX_FORM_BYTES = 128 << 10  # more than such a file, and than a form with all its fields
 MAX_TEXT_BYTES = 32 << 10  # of an audit that is shown as text
 WORKER_COUNTS = (1, 2, 4, 8, 16, 32)
 CHECK = "check"  # the button that only asks what is wrong
@@ -91,6 +94,7 @@ def show() -> Response:
 def submit() -> AnyResponse:
     """Submit the audit and go to its page. Other buttons of the form lead back to it: one that reads
     a YAML file, and those that add a row."""
+    _refuse_large_form()
     if "yaml" in request.files:
         return _read_file()
     values: Values = request.form.copy()
@@ -109,8 +113,19 @@ def submit() -> AnyResponse:
 @changes_nothing
 def draft() -> Response:
     """What is to stand beside the form."""
+    _refuse_large_form()
     values = request.form
     return render_page("_draft.html", **_describe_draft(values, _check(values)))
+
+
+def _refuse_large_form() -> None:
+    """Refuse what no form has: a MiB of text in one field takes seconds to check, which all other
+    requests would wait for."""
+    if (request.content_length or 0) > MAX_FORM_BYTES:
+        raise RequestEntityTooLarge(
+            f"a form may have at most {MAX_FORM_BYTES >> 10} KiB: write a larger audit as a YAML "
+            "file, and submit it with palimpsest audit"
+        )
 
 
 def _begin(catalog: Catalog, is_own: bool) -> Values:
@@ -183,7 +198,7 @@ def _check(values: Values) -> DraftView:
     outcome = try_form(
         filled, lambda body: plan_audit(body, require_uploads=False).describe_dry_run(workers)
     )
-    texts = write_texts(filled.body, request.host_url) if is_small(filled, MAX_TEXT_BYTES) else []
+    texts = write_texts(filled.body, get_origin()) if is_small(filled, MAX_TEXT_BYTES) else []
     if isinstance(outcome, list):
         return DraftView(outcome, None, texts)
     return DraftView([], outcome, texts)

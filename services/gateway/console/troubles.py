@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from services.gateway.console.words import format_seconds, pluralize
 from services.gateway.queue_reading import StageQueue
+from shared.jobs import stage_pauses, worker_registry
+from shared.jobs.database import Database
 from shared.jobs.records import Worker
 
 RECONCILER = "reconciler"
@@ -55,24 +57,9 @@ def find_troubles(
         for queue in queues.values()
         if queue.counts.get("queued") and not queue.workers and queue.paused_at is None
     ]
-    for queue in unserved[:LINES]:
-        waiting = pluralize(queue.counts["queued"], f"{queue.stage} job")
-        verb = "waits" if queue.counts["queued"] == 1 else "wait"
-        troubles.append(
-            Trouble(
-                f"{waiting} {verb}, and no worker serves {queue.stage}.",
-                "Start one.",
-                f"make worker STAGES={queue.stage}",
-            )
-        )
-    for queue in [q for q in queues.values() if q.paused_at is not None][:LINES]:
-        troubles.append(
-            Trouble(
-                f"The stage {queue.stage} is paused.",
-                "Its jobs wait until somebody with the scope admin resumes it.",
-                f"palimpsest resume --stage {queue.stage}",
-            )
-        )
+    troubles += [tell_unserved(q.stage, q.counts["queued"]) for q in unserved[:LINES]]
+    paused = [queue.stage for queue in queues.values() if queue.paused_at is not None]
+    troubles += [tell_paused(stage) for stage in paused[:LINES]]
     for worker in [w for w in workers if w.live and w.drained_at is not None][:LINES]:
         troubles.append(
             Trouble(
@@ -82,3 +69,43 @@ def find_troubles(
             )
         )
     return troubles
+
+
+def tell_unserved(stage: str, queued: int) -> Trouble:
+    """That nobody takes the jobs of a stage."""
+    verb = "waits" if queued == 1 else "wait"
+    return Trouble(
+        f"{pluralize(queued, f'{stage} job')} {verb}, and no worker serves {stage}.",
+        "Start one, or undrain one that serves it.",
+        f"make worker STAGES={stage}",
+    )
+
+
+def tell_paused(stage: str) -> Trouble:
+    """That the jobs of a stage may not be taken."""
+    return Trouble(
+        f"The stage {stage} is paused.",
+        "Its jobs wait until somebody with the scope admin resumes it.",
+        f"palimpsest resume --stage {stage}",
+    )
+
+
+def find_waiting_troubles(db: Database, queued: Mapping[str, int]) -> list[Trouble]:
+    """Why some jobs wait longer than for their turn, in two queries; none if no job is queued.
+
+    Args:
+        queued: how many of these jobs are queued, by stage.
+
+    Raises:
+        TransientError: the job store does not answer.
+    """
+    stages = sorted(stage for stage, n in queued.items() if n)
+    if not stages:
+        return []
+    paused = stage_pauses.list_paused_stages(db)
+    workers = worker_registry.count_live_by_stage(db)
+    return [
+        tell_paused(stage) if stage in paused else tell_unserved(stage, queued[stage])
+        for stage in stages
+        if stage in paused or not workers.get(stage)
+    ][:LINES]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -9,6 +10,7 @@ from typing import Any
 
 from services.gateway.schemas import format_rfc3339
 
+_DOUBLED = re.compile(r"^(?:\w+\.)*(\w+): \1\b")
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 
@@ -100,6 +102,12 @@ def pluralize(n: int, noun: str, plural: str | None = None) -> str:
     return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
 
 
+def format_failure(text: str) -> str:
+    """A job's message without the name of a field that it begins with anyway: `ORIGINAL_WEIGHTS has
+    ...` of `inputs.ORIGINAL_WEIGHTS: ORIGINAL_WEIGHTS has ...`."""
+    return _DOUBLED.sub(r"\1", text, count=1)
+
+
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "count": format_count,
     "measurement": format_measurement,
@@ -112,4 +120,5 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "shape": format_shape,
     "iso": format_iso,
     "plural": pluralize,
+    "failure": format_failure,
 }

@@ -3,12 +3,13 @@ sources."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
+import structlog
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
@@ -23,9 +24,12 @@ from shared.ml.attacks._memory import fit_chunk_size
 from shared.ml.attacks._schedules import Arithmetic, SearchSchedule
 from shared.ml.attacks._shared_subspace import SharedSubspace
 from shared.ml.context import Context
+from shared.ml.reproducibility import full_precision
+
+log = structlog.get_logger()
+T = TypeVar("T")
 
 IMPLEMENTATIONS: Mapping[Arithmetic, ModuleType] = {"plain": _plain, "batched": _matching}
-MAX_CHUNK_SIZE = 32  # trials; on one CPU core more at once are not faster
 WARMUP_SHARE = 0.15  # share of the steps after which only one gradient source is kept
 LABEL_LR = 1.0  # of the logits of labels that are optimised with the images
 LABEL_FREEZE_SHARE = 0.1  # share of the steps after which labels are fixed to the likeliest classes
@@ -87,10 +91,12 @@ class MatchingObjective:
     """The objective of all trials. Networks and directions are on the device; labels [D, k], None
     if they are optimised too.
 
-    `chunk_size` trials share a pass; where the network's layers do not let them, each trial is
-    computed by itself, and `fallback_reason` says why.
+    `chunk_size` trials share a pass, half as many once the accelerator had no memory for it; where
+    the network's layers do not let them, each trial is computed by itself, and `fallback_reason`
+    says why.
     """
 
+    @full_precision()
     def __init__(
         self,
         estimates: list[GradientEstimate],
@@ -129,25 +135,56 @@ class MatchingObjective:
             if arithmetic == "batched"
             else None
         )
-        is_shared = arithmetic == "batched" and self.fallback_reason is None
-        self.implementation = IMPLEMENTATIONS["batched" if is_shared else "plain"]
+        self.is_shared = arithmetic == "batched" and self.fallback_reason is None
+        self.implementation = IMPLEMENTATIONS["batched" if self.is_shared else "plain"]
         self.chunk_size = 1
-        if is_shared:
+        if self.is_shared:
             images = 1 if labels is None else labels.shape[1]
-            self.chunk_size = fit_chunk_size(self.architecture, images, MAX_CHUNK_SIZE, ctx.device)
+            self.chunk_size = fit_chunk_size(self.architecture, images, ctx.device)
         self.points = [[self._build_point(n) for n in of_source] for of_source in networks]
 
     def _build_point(self, network: nn.Module) -> GradientPoint:
         weights = {name: w.detach() for name, w in network.named_parameters()}
-        return GradientPoint(
-            network, weights, self.implementation.build_matcher(network, weights, self.chunk_size)
-        )
+        return GradientPoint(network, weights, self.implementation.build_matcher(network, weights))
 
     def compute_gradients(
         self, trials: TrialState, images: Tensor, tv: float, smoothing: float
     ) -> tuple[Tensor, ...]:
         """The gradient of the objective in `images`, those of the trials; 1 - cos, [L]; and the
-        gradient in the logits, if any."""
+        gradient in the logits, if any.
+
+        Raises:
+            torch.OutOfMemoryError: the accelerator has no memory for half as many trials at once
+                either.
+        """
+        return self._compute_in_chunks(
+            lambda: self._compute_gradients(trials, images, tv, smoothing)
+        )
+
+    def compute_matching_loss(self, trials: TrialState, images: Tensor) -> Tensor:
+        """1 - cos of `images`, those of the trials, [L]. Raises as `compute_gradients`."""
+        return self._compute_in_chunks(lambda: self._compute_matching_loss(trials, images))
+
+    @full_precision()
+    def _compute_in_chunks(self, compute: Callable[[], T]) -> T:
+        """What `compute` returns; if the accelerator's memory does not suffice, in chunks of half
+        the size from now on."""
+        try:
+            return compute()
+        except torch.OutOfMemoryError as error:
+            if self.chunk_size == 1:
+                raise
+            reason = str(error)
+        # not in the handler: its traceback holds all tensors of the failed step
+        self.chunk_size //= 2
+        log.warning("out of memory; halving the batch", trials=self.chunk_size, error=reason)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return compute()
+
+    def _compute_gradients(
+        self, trials: TrialState, images: Tensor, tv: float, smoothing: float
+    ) -> tuple[Tensor, ...]:
         outputs = [torch.empty_like(images), images.new_empty(len(trials.index))]
         if trials.label_optimiser is not None:
             outputs.append(torch.empty_like(trials.label_optimiser.x))
@@ -180,8 +217,8 @@ class MatchingObjective:
             EmbeddingTarget | None,
         ]
     ]:
-        """Groups of rows that share the weights at which gradients are taken, each with its
-        targets."""
+        """Groups of rows that share the weights at which gradients are taken, and fit into one
+        pass, each with its targets."""
         for source, points in enumerate(self.points):
             rows, deletions = trials.find_rows(source)
             for deletion, point in enumerate(points):
@@ -191,28 +228,38 @@ class MatchingObjective:
                         rows[deletions == deletion],
                         deletions[deletions == deletion],
                     )
-                if len(point_rows):
-                    target = {
-                        name: g[point_deletions] for name, g in self.directions[source].items()
-                    }
-                    all_weights = self.coordinate_weights[source]
-                    coordinate_weights = (
-                        None
-                        if all_weights is None
-                        else {name: t[point_deletions] for name, t in all_weights.items()}
-                    )
-                    embedding = self.embeddings[source]
-                    subspace = self.shared_subspaces[source]
-                    point_subspace = None if subspace is None else subspace.select(point_deletions)
-                    yield (
-                        point,
-                        point_rows,
-                        self._select_labels(trials, point_rows, point_deletions),
-                        target,
-                        coordinate_weights,
-                        point_subspace,
-                        None if embedding is None else embedding.select(point_deletions),
-                    )
+                size = self.chunk_size if self.is_shared else max(1, len(point_rows))
+                for chunk_rows, chunk_deletions in zip(
+                    point_rows.split(size), point_deletions.split(size), strict=True
+                ):
+                    if len(chunk_rows):
+                        yield (
+                            point,
+                            chunk_rows,
+                            *self._select_targets(trials, source, chunk_rows, chunk_deletions),
+                        )
+
+    def _select_targets(
+        self, trials: TrialState, source: int, rows: Tensor, deletions: Tensor
+    ) -> tuple[
+        Tensor,
+        dict[str, Tensor],
+        dict[str, Tensor] | None,
+        SharedSubspace | None,
+        EmbeddingTarget | None,
+    ]:
+        """Labels, directions, coordinate weights, subspace and embeddings of these trials."""
+        all_weights = self.coordinate_weights[source]
+        subspace, embedding = self.shared_subspaces[source], self.embeddings[source]
+        return (
+            self._select_labels(trials, rows, deletions),
+            {name: g[deletions] for name, g in self.directions[source].items()},
+            None
+            if all_weights is None
+            else {name: t[deletions] for name, t in all_weights.items()},
+            None if subspace is None else subspace.select(deletions),
+            None if embedding is None else embedding.select(deletions),
+        )
 
     def _select_labels(self, trials: TrialState, rows: Tensor, deletions: Tensor) -> Tensor:
         """Labels of these trials: classes [L, k], or logits [L, k, K]."""
@@ -221,8 +268,7 @@ class MatchingObjective:
         assert self.labels is not None
         return self.labels[deletions]
 
-    def compute_matching_loss(self, trials: TrialState, images: Tensor) -> Tensor:
-        """1 - cos of `images`, those of the trials, [L]."""
+    def _compute_matching_loss(self, trials: TrialState, images: Tensor) -> Tensor:
         loss = images.new_empty(len(trials.index))
         for point, rows, labels, target, coordinate_weights, subspace, _ in self._iter_parts(
             trials
@@ -233,9 +279,8 @@ class MatchingObjective:
                 images[rows],
                 labels,
                 target,
-                self.chunk_size,
-                coordinate_weights,
-                subspace,
+                coordinate_weights=coordinate_weights,
+                subspace=subspace,
             )
         return loss
 
@@ -287,6 +332,7 @@ def _select_gradient_source(trials: TrialState, loss: Tensor, deletions: int) ->
     return int(torch.stack(means).argmin())
 
 
+@full_precision()
 def search_images(
     objective: MatchingObjective,
     deletions: int,

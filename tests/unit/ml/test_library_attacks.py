@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.nn.functional import cross_entropy
 
 from shared.ml import attacks
 from shared.ml.attack_io import LabelGuesses, Reconstruction, WhiteBoxView
 from shared.ml.attacks import _memory
-from shared.ml.context import LocalContext, make_generator
-from shared.ml.networks import Architecture, Networks, build_network
+from shared.ml.context import LocalContext
+from shared.ml.networks import Architecture
 from shared.plugin_ref import PluginRef
+from tests.support.ascended import LABEL, SMALL, ascend
 
 pytestmark = pytest.mark.slow
 
 Shape = tuple[int, int, int]
-LABEL = 3
 
 
 def describe(library: str, name: str, shape: Shape) -> Architecture:
@@ -26,24 +25,6 @@ def describe(library: str, name: str, shape: Shape) -> Architecture:
         num_classes=5,
         mean=(0.5,) * shape[0],
         std=(0.25,) * shape[0],
-    )
-
-
-def ascend(architecture: Architecture, deletions: int = 1) -> WhiteBoxView:
-    """A model, and the same after one step of ascent on one random image, per deletion."""
-    network = build_network(architecture, make_generator(0, "weights"))
-    original = {n: t.clone().unsqueeze(0) for n, t in network.state_dict().items()}
-    unlearned = {n: t.expand(deletions, *t.shape[1:]).clone() for n, t in original.items()}
-    shape = (deletions, 1, *architecture.input_shape)
-    for deletion, image in enumerate(torch.rand(shape, generator=make_generator(0, "image"))):
-        loss = cross_entropy(network(image), torch.tensor([LABEL]))
-        names, parameters = zip(*network.named_parameters(), strict=True)
-        for name, gradient in zip(names, torch.autograd.grad(loss, parameters), strict=True):
-            unlearned[name][deletion] += gradient
-    return WhiteBoxView(
-        Networks(architecture, original, 1),
-        Networks(architecture, unlearned, deletions),
-        labels=torch.full((deletions, 1), LABEL),
     )
 
 
@@ -89,21 +70,14 @@ def test_images_of_224_pixels_are_attacked(library: str, name: str) -> None:
 
 
 def test_fewer_trials_share_a_pass_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    small = Architecture(
-        model=PluginRef(name="convnet", params={"width": 4}),
-        input_shape=(1, 12, 12),
-        num_classes=5,
-        mean=(0.5,),
-        std=(0.25,),
-    )
-    view, need = ascend(small, deletions=3), _memory.estimate_trial_bytes(small, 1)
+    view, need = ascend(SMALL, deletions=3), _memory.estimate_trial_bytes(SMALL, 1)
     assert recover(view).batch_size == 32
     monkeypatch.setenv("PALIMPSEST_MEMORY_LIMIT_BYTES", str(round(2.5 * need / 0.5)))
     assert recover(view).batch_size == 2
     monkeypatch.setenv("PALIMPSEST_MEMORY_LIMIT_BYTES", "1")
     assert recover(view).batch_size == 1
     # for a class of 100 images a trial is as much larger
-    assert 50 * need < _memory.estimate_trial_bytes(small, 100) < 100 * need
+    assert 50 * need < _memory.estimate_trial_bytes(SMALL, 100) < 100 * need
 
 
 def test_the_estimate_counts_weights_once_and_what_a_pass_keeps() -> None:

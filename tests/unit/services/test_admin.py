@@ -14,6 +14,7 @@ from services import admin
 from services.gateway.key_cache import CACHE_S
 from shared.jobs import access_log, tenants, worker_registry
 from shared.jobs.database import Database
+from shared.jobs.device_leases import Device, lease_device
 from shared.jobs.keys import SECRET
 from tests.support.gateway import make_catalog
 from tests.support.servers import RedisServer
@@ -66,8 +67,12 @@ def test_after_migrate_and_with_all_there_is_the_doctor_is_content(
         versions={},
         catalog="c",
     )
+    gpu = Device("GPU-1", 0, "NVIDIA H100", 80 << 30)
+    for worker in ("w", "x"):
+        lease_device(db, worker, "h", [gpu], 45)
     assert admin.main(["doctor"]) == 0
     said = capsys.readouterr().out
+    assert "NVIDIA H100 GPU-1 on h: w, x" in said
     assert "FAIL" not in said
     assert "hush" not in said
     db.close()

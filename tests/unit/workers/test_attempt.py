@@ -38,7 +38,8 @@ class Scene:
         self.artifacts = ArtifactStore.from_url(f"file://{self.folder}")
         self.artifacts.put(b"so that the folder is there")
         settings = Settings(stop_grace_s=0.3, checkpoint_interval_s=0.000001, store_wait_s=60)
-        self.hooks = AttemptHooks(settings, self.db, self.artifacts, self.page, claim, 1, KEY)
+        self.hooks = AttemptHooks(settings, self.db, self.artifacts, self.page, claim, 1)
+        self.hooks.cache_key = KEY
 
     def go_away(self) -> None:
         (self.folder / "sha256").rename(self.folder / "away")

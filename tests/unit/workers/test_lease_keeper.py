@@ -18,6 +18,7 @@ from shared.config import Settings
 from shared.errors import TransientError
 from shared.jobs import attempts, control, queries, submit, worker_registry
 from shared.jobs.database import Database
+from shared.jobs.device_leases import Device, lease_device, list_device_leases
 from shared.jobs.dispatch import Dispatcher
 from shared.jobs.records import Claim, PlannedJob
 from shared.jobs.tables import jobs
@@ -47,6 +48,10 @@ class Scene:
         }
         more = {"time_limit": time_limit, "started_at": time.monotonic()}
         self.keeper.handle_command({"lease": 1, **job, **more})
+
+
+def refuse_connection() -> None:
+    raise TransientError("the job store did not answer")
 
 
 @pytest.fixture
@@ -85,6 +90,34 @@ def test_the_worker_says_what_memory_it_has(scene: Scene) -> None:
     scene.keeper.tick()
     (worker,) = worker_registry.list_workers(scene.db)
     assert worker.device_memory_bytes == 3 << 30
+
+
+def test_the_lease_of_a_device_is_renewed_and_says_whether_there_is_a_job(scene: Scene) -> None:
+    devices = [Device("GPU-1", 0, "NVIDIA H100", 80 << 30)]
+    scene.page.write_device_fence(lease_device(scene.db, "w", "h", devices, 1e-6).fence)
+    assert list_device_leases(scene.db, 45) == []  # run out
+    scene.keeper.tick()
+    (lease,) = list_device_leases(scene.db, 45)
+    assert (lease.id, lease.worker, lease.in_use) == ("GPU-1", "w", False)
+    scene.hold()
+    scene.keeper.tick()
+    (lease,) = list_device_leases(scene.db, 45)
+    assert lease.in_use
+
+
+def test_the_lease_of_a_device_is_renewed_once_the_job_store_is_back(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices = [Device("GPU-1", 0, "NVIDIA H100", 80 << 30)]
+    scene.page.write_device_fence(lease_device(scene.db, "w", "h", devices, 1e-6).fence)
+    scene.hold()
+    with monkeypatch.context() as away:
+        away.setattr(scene.db, "write", refuse_connection)
+        with pytest.raises(TransientError):
+            scene.keeper.tick()
+    assert list_device_leases(scene.db, 45) == []
+    scene.keeper.tick()
+    assert [lease.worker for lease in list_device_leases(scene.db, 45)] == ["w"]
 
 
 def test_lines_name_the_job_while_there_is_one(scene: Scene) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,14 @@ import pytest
 import torch
 from PIL import Image
 
-from shared.jobs.queries import get_job
+from shared.jobs.queries import get_job, list_events
 from shared.jobs.records import Job
 from tests.support.lpips import FILE, make_random_weights
 from tests.support.tiny_chain import DATA, MODEL, write_data
 from tests.support.worker_bench import TENANT, Bench, open_bench
-from workers.runner import MachineInfo, Runner
+from workers.context import JobContext
+from workers.runner import BROKEN_DEVICE_STATUS, MachineInfo, Runner
+from workers.stages import registry as stages
 
 pytestmark = pytest.mark.slow
 
@@ -162,6 +165,74 @@ def test_another_cpu_is_another_condition(bench: Bench) -> None:
         keys.append(bench.run("pretrain", dataset=DATA, model=MODEL).cache_key)
     assert len(set(keys)) == 2
     assert bench.jobs["pretrain"].reused_from is not None
+
+
+def test_another_kind_of_device_is_another_condition(bench: Bench) -> None:
+    """A result of a GPU never answers for one of a CPU, nor for one of another GPU."""
+    write_data(bench.root)
+    keys = []
+    for kind in ("cpu", "NVIDIA H100", "NVIDIA T4", "NVIDIA H100", "cpu"):
+        bench.runner.devices = SimpleNamespace(  # type: ignore[assignment]
+            choose=lambda _, kind=kind: (torch.device("cpu"), kind)
+        )
+        with bench.db.write() as connection:
+            connection.exec_driver_sql("UPDATE jobs SET dedup_key = NULL")
+        keys.append(bench.run("pretrain", dataset=DATA, model=MODEL).cache_key)
+        assert (bench.jobs["pretrain"].reused_from is None) == (len(keys) <= 3)
+    assert (keys[0], keys[1]) == (keys[4], keys[3])
+    assert len(set(keys)) == 3
+
+
+def _replace_target(monkeypatch: pytest.MonkeyPatch, target: Any) -> None:
+    """What `pretrain` does."""
+    known = stages.get("pretrain")
+    replaced = SimpleNamespace(
+        target=target, methods=known.methods, kind=known.kind, name=known.name,
+        params=known.params, stall_timeout_s=None,
+    )  # fmt: skip
+    monkeypatch.setattr("workers.runner.stages", SimpleNamespace(get=lambda _: replaced))
+
+
+def test_a_job_computes_in_float32(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_data(bench.root)
+    run, seen = stages.get("pretrain").target, []
+
+    def look(ctx: JobContext) -> Any:
+        seen.append((
+            torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32,
+            torch.get_float32_matmul_precision(), torch.is_autocast_enabled("cuda"),
+            torch.is_autocast_enabled("cpu"), ctx.device,
+        ))  # fmt: skip
+        return run(ctx)
+
+    _replace_target(monkeypatch, look)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # torch's own default
+    bench.run("pretrain", dataset=DATA, model=MODEL)
+    assert seen == [(False, False, "highest", False, False, torch.device("cpu"))]
+
+
+def test_a_process_whose_gpu_has_failed_gives_its_job_back_and_ends(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CUDA refuses everything afterwards: the next job would fail for nothing."""
+    write_data(bench.root)
+
+    def fail(_: JobContext) -> Any:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access\nCompile with")
+
+    def leave(status: int) -> None:
+        raise SystemExit(status)
+
+    monkeypatch.setattr("workers.runner.os._exit", leave)
+    with monkeypatch.context() as broken:
+        _replace_target(broken, fail)
+        job_id = bench.post("pretrain", dataset=DATA, model=MODEL)
+        with pytest.raises(SystemExit, match=str(BROKEN_DEVICE_STATUS)):
+            bench.runner.run_until_idle()
+    job = get_job(bench.db, TENANT, job_id)
+    assert (job.state, job.lost_count) == ("queued", 1)
+    (*_, last) = list_events(bench.db, TENANT, job_id, 0)[1]
+    assert "'the GPU reported an error: CUDA error: an illegal memory access'" in str(last.data)
 
 
 def test_what_a_deletion_took_of_an_ending_job_is_stored_again(

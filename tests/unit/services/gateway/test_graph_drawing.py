@@ -56,7 +56,7 @@ def test_a_bar_shows_the_share_of_each_state() -> None:
     node = draw_graph(make_graph(("a", "b"), counts=counts)).nodes[0]
     assert [piece.state for piece in node.bar] == ["succeeded", "failed"]
     assert node.bar[0].width == 3 * node.bar[1].width
-    assert (node.ended, node.total) == (4, 4)
+    assert (node.succeeded, node.total) == (3, 4)
 
 
 def test_nothing_is_drawn_of_nothing() -> None:

@@ -26,3 +26,16 @@ def test_a_tenant_takes_no_more_than_it_may():
     slots.take("bob", 1)
     first.release()
     slots.take("alice", 1)
+
+
+def test_a_tenant_leaves_places_to_those_that_have_none() -> None:
+    slots = StreamSlots(8)
+    mine = [slots.take("acme", None) for _ in range(6)]
+    with pytest.raises(TransientError, match="beside others"):
+        slots.take("acme", None)
+    slots.take("globex", None)
+    slots.take("initech", None)
+    with pytest.raises(TransientError, match="8 event streams"):
+        slots.take("hooli", None)
+    mine[0].release()
+    slots.take("hooli", None)

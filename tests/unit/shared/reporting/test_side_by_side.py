@@ -61,6 +61,15 @@ def test_three_audits_are_matched() -> None:
     ]
 
 
+def test_what_is_left_is_matched_by_the_next_name() -> None:
+    audits = [[("a", 3, "x"), ("b", 1, "x")], [("a", 2, "x"), ("c", 1, "x")], [("c", 1, "x")]]
+    matched = match(audits, lambda t: t, lambda t: t[0], lambda t: t[1:])
+    assert [(dict(one.items), one.agreement) for one in matched] == [
+        ({0: ("a", 3, "x"), 1: ("a", 2, "x")}, 1),
+        ({0: ("b", 1, "x"), 1: ("c", 1, "x"), 2: ("c", 1, "x")}, 2),
+    ]
+
+
 def build(mean: float, samples: str | None = "ab", seed: int = 0, iterations: int = 1) -> Report:
     evaluation = make_image_evaluation(
         **{**LEAK, "psnr": (mean, mean - 1, mean + 1)},
