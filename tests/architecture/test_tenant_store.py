@@ -30,6 +30,7 @@ WHOLE_STORE = {
     "console/live.py": "follows what a page has shown to its tenant",
     "console/keys.py": "serves the operator",
     "console/tenants.py": "serves the operator",
+    "console/troubles.py": "pauses and workers belong to all",
     "console/workers.py": "workers belong to all",
     "credentials.py": "looks whether there is any key",
     "deps.py": "holds it",

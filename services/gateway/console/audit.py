@@ -18,7 +18,7 @@ from services.gateway.console.live import find_revision, read_now, respond_chang
 from services.gateway.console.remedies import find_remedy
 from services.gateway.console.sparkline import Sparkline, draw_sparkline
 from services.gateway.console.troubles import Trouble, find_waiting_troubles
-from services.gateway.deps import current_gateway, current_store
+from services.gateway.deps import current_store
 from services.gateway.submission import AUDIT_ID, require_id_format
 from shared.jobs.audit_graph import AuditFailures, AuditGraph
 from shared.jobs.filters import JobFilter
@@ -140,7 +140,7 @@ def read_audit_page(audit_id: str) -> AuditPage:
         [job for job in list_running(None) if job.stage != ATTACK],
         store.find_methods_behind([*seen, *(job.id for job in attacks)]),
         {a.role: a for job in reports if job.state is State.SUCCEEDED for a in job.artifacts},
-        find_waiting_troubles(current_gateway().deps.db, count_queued(graph)),
+        find_waiting_troubles(count_queued(graph)),
         read_now(),
     )
 
@@ -176,8 +176,10 @@ def estimate_left(job: Job, now: float) -> float | None:
 def merge_step(one: JobPreview) -> dict[str, Any]:
     """The progress of an attack, whichever is newer: what it has told, or the step of its picture."""
     done = one.progress.get("done")
-    told = done if isinstance(done, int) and one.progress.get("total") == one.preview.total else 0
-    return {"done": max(told, one.preview.step), "total": one.preview.total}
+    reported = (
+        done if isinstance(done, int) and one.progress.get("total") == one.preview.total else 0
+    )
+    return {"done": max(reported, one.preview.step), "total": one.preview.total}
 
 
 def render_audit(audit_id: str, refused: str = "", status: int = 200) -> Response:

@@ -20,7 +20,7 @@ from services.gateway.console.job_log import Line, build_log
 from services.gateway.console.live import read_now
 from services.gateway.console.remedies import find_remedy
 from services.gateway.console.troubles import Trouble, find_waiting_troubles
-from services.gateway.deps import current_gateway, current_store
+from services.gateway.deps import current_store
 from services.gateway.submission import JOB_ID, require_id_format
 from shared.jobs.records import Job
 from shared.jobs.relatives import Relatives
@@ -113,9 +113,7 @@ def read_job_page(job_id: str) -> JobPage:
         events[-1].seq if events else 0,
         bool(events) and events[0].seq > 1,
         draw_loss_curve(store.list_progress(job.id), _read_total(job)),
-        find_waiting_troubles(
-            current_gateway().deps.db, {job.stage: int(job.state is State.QUEUED)}
-        ),
+        find_waiting_troubles({job.stage: int(job.state is State.QUEUED)}),
         read_now(),
     )
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from services.gateway.console.words import format_seconds, pluralize
+from services.gateway.deps import current_gateway
 from services.gateway.queue_reading import StageQueue
 from shared.jobs import stage_pauses, worker_registry
-from shared.jobs.database import Database
 from shared.jobs.records import Worker
 
 RECONCILER = "reconciler"
@@ -90,7 +90,7 @@ def tell_paused(stage: str) -> Trouble:
     )
 
 
-def find_waiting_troubles(db: Database, queued: Mapping[str, int]) -> list[Trouble]:
+def find_waiting_troubles(queued: Mapping[str, int]) -> list[Trouble]:
     """Why some jobs wait longer than for their turn, in two queries; none if no job is queued.
 
     Args:
@@ -102,6 +102,7 @@ def find_waiting_troubles(db: Database, queued: Mapping[str, int]) -> list[Troub
     stages = sorted(stage for stage, n in queued.items() if n)
     if not stages:
         return []
+    db = current_gateway().deps.db
     paused = stage_pauses.list_paused_stages(db)
     workers = worker_registry.count_live_by_stage(db)
     return [
