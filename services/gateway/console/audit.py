@@ -174,10 +174,12 @@ def estimate_left(job: Job, now: float) -> float | None:
 
 
 def merge_step(one: JobPreview) -> dict[str, Any]:
-    """The progress of an attack, whichever is newer: what it has told, or the step of its picture."""
+    """The progress of an attack, whichever is newer: what it reported, or the step of its picture."""
     done = one.progress.get("done")
-    told = done if isinstance(done, int) and one.progress.get("total") == one.preview.total else 0
-    return {"done": max(told, one.preview.step), "total": one.preview.total}
+    reported = (
+        done if isinstance(done, int) and one.progress.get("total") == one.preview.total else 0
+    )
+    return {"done": max(reported, one.preview.step), "total": one.preview.total}
 
 
 def render_audit(audit_id: str, refused: str = "", status: int = 200) -> Response:
