@@ -73,6 +73,9 @@ def test_three_choices_and_a_button(visitor: Visit, gateway: GatewayProcess) -> 
     page.get_by_role("button", name="Start the audit").click()  # refused: leads to the field
     expect(deletions).to_be_focused()
     expect(deletions).to_be_in_viewport()
+    (refused,) = visitor.complaints  # the browser notes the status
+    assert "422" in refused
+    visitor.complaints.clear()
     expect(message).to_contain_text("less than the minimum of 1")
     deletions.fill("2")
     expect(message).to_be_empty()

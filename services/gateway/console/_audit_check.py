@@ -66,8 +66,8 @@ def try_form(filled: FilledForm, send: Callable[[AuditBody], T]) -> T | list[For
         body = AuditBody.model_validate(parse_json_object(encoded))
         return problems or send(body)
     except ValidationError as error:
-        told = {message.field for message in problems}
-        more = (message for message in _explain_all(filled, error) if message.field not in told)
+        covered = {message.field for message in problems}
+        more = (message for message in _explain_all(filled, error) if message.field not in covered)
         return [*dict.fromkeys([*problems, *more])][:MAX_MESSAGES]
     except InvalidRequest as error:
         return [*problems, _explain(filled, error.field, "", error.message)]
@@ -109,7 +109,7 @@ def _explain(filled: FilledForm, path: str, kind: str, message: str) -> FormMess
             "use letters, digits, and . _ - (at most 40)" if is_name else _NO_DIGEST,
         )
     text = _JOB_PATH.sub("", message.removeprefix("Value error, "))
-    text = _LABELLED.sub(lambda found: f"“{_LABELS[found[0]]}”", text)
+    text = _LABELLED.sub(lambda match: f"“{_LABELS[match[0]]}”", text)
     return FormMessage(field, _shorten(text))
 
 

@@ -275,8 +275,8 @@ def _build_choice(
 
 def _list_datasets(selected: Iterable[str], known: Iterable[str]) -> list[str]:
     """Declared data sets to choose from: the known ones, and what is selected."""
-    chosen = [key for key in selected if key.startswith(DECLARED_DATASET)]
-    return [*dict.fromkeys([*known, *(key.removeprefix(DECLARED_DATASET) for key in chosen)])]
+    declared = [key for key in selected if key.startswith(DECLARED_DATASET)]
+    return [*dict.fromkeys([*known, *(key.removeprefix(DECLARED_DATASET) for key in declared)])]
 
 
 def _build_card(

@@ -174,7 +174,7 @@ def estimate_left(job: Job, now: float) -> float | None:
 
 
 def merge_step(one: JobPreview) -> dict[str, Any]:
-    """The progress of an attack, whichever is newer: what it has told, or the step of its picture."""
+    """The progress of an attack, whichever is newer: what it reported, or the step of its picture."""
     done = one.progress.get("done")
     reported = (
         done if isinstance(done, int) and one.progress.get("total") == one.preview.total else 0

@@ -16,7 +16,7 @@ import pytest
 from deploy.local.layout import WORKER_GROUPS
 from services.admin.command_line import make_parser
 from services.gateway.__main__ import KILL_TIMEOUT_S
-from shared import VERSION
+from shared import RELEASE
 from shared.config import Settings, known_variables
 from tests.support.doc_commands import check_command
 from tests.support.kustomize import FOLDER, Manifest, find_manifest, list_pod_specs, render
@@ -133,7 +133,7 @@ def test_images_are_those_of_compose_with_a_version(folder: str) -> None:
         assert "latest" not in tag, name
         if image in OWN_IMAGES:
             assert image in of_compose
-            assert tag == VERSION
+            assert tag == RELEASE
         elif image in {other.partition(":")[0] for other in of_compose}:
             assert container["image"] in of_compose
 
