@@ -27,7 +27,6 @@ WHOLE_STORE = {
     "catalog_cache.py": "the catalog belongs to all",
     "clock.py": "reads its clock",
     "console/home.py": "queues and workers belong to all",
-    "console/troubles.py": "workers belong to all",
     "console/live.py": "follows what a page has shown to its tenant",
     "console/keys.py": "serves the operator",
     "console/tenants.py": "serves the operator",
