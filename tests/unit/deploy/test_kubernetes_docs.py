@@ -55,7 +55,7 @@ def test_the_overlay_of_an_operator_can_be_applied(tmp_path: Path) -> None:
         return list_pod_specs(manifests)[name]["containers"][0]
 
     attack = get_container("worker-attack")
-    assert attack["image"] == "registry.internal/palimpsest-worker:0.1.0"
+    assert attack["image"] == "registry.internal/palimpsest-worker:0.2.0"
     assert attack["resources"]["limits"] == {"cpu": "4", "memory": "8Gi"}
     assert get_container("pod-costs")["image"].startswith("registry.internal/")
     roles = list_roles(manifests)
