@@ -15,12 +15,18 @@ CALLS = 12  # more than it takes until a statement is prepared
 
 
 @pytest.fixture
-def pooled(postgres_store: JobStore) -> Iterator[Database]:
+def stores(postgres_store: JobStore) -> Iterator[dict[str, JobStore]]:
+    """Each with connections of its own: one, as it is asked one thing after another."""
     postgres_store.clear()
-    url = postgres_store.db.url.set(query={**postgres_store.db.url.query, "pooler": "transaction"})
-    db = Database(url.render_as_string(hide_password=False))
-    yield db
-    db.close()
+    url = postgres_store.db.url
+    pooled = url.set(query={**url.query, "pooler": "transaction"})
+    made = {
+        name: JobStore(Database(one.render_as_string(hide_password=False)))
+        for name, one in {"direct": url, "pooled": pooled}.items()
+    }
+    yield made
+    for store in made.values():
+        store.db.close()
 
 
 def read_session(db: Database) -> tuple[int, str]:
@@ -30,8 +36,7 @@ def read_session(db: Database) -> tuple[int, str]:
         return prepared.scalar_one(), connection.execute(text("SHOW lock_timeout")).scalar_one()
 
 
-def test_nothing_stays_on_a_connection(postgres_store: JobStore, pooled: Database) -> None:
-    stores = {"direct": postgres_store, "pooled": JobStore(pooled)}
+def test_nothing_stays_on_a_connection(stores: dict[str, JobStore]) -> None:
     sessions = {}
     for name, store in stores.items():
         job = store.post(make_planned_job(name))
