@@ -29,6 +29,7 @@ def gateway(tmp_path: Path) -> Iterator[GatewayProcess]:
     patient = {
         "PALIMPSEST_HEAD_TIMEOUT_S": str(TIMEOUT_S),
         "PALIMPSEST_BODY_TIMEOUT_S": str(TIMEOUT_S),
+        "PALIMPSEST_MAX_EVENT_STREAMS": "600",  # of which one tenant may have three quarters
     }
     with serve_gateway(tmp_path, **patient) as served:
         yield served
