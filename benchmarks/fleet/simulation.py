@@ -10,6 +10,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from benchmarks.fleet.autoscaler import HPA_INTERVAL_S, Autoscaler, ScalingRule
 from benchmarks.fleet.load import DAY_S, Audit, PlannedJob
@@ -117,14 +118,14 @@ class Simulation:
         self._n_unfinished = sum(len(audit.jobs) for audit in audits)
         self.outcome = Outcome()
         for audit in audits:
-            self._at(audit.at_s, lambda audit=audit: self._arrive(audit))  # type: ignore[misc]
+            self._at(audit.at_s, partial(self._arrive, audit))
         for group, size in fleet.sizes.items():
             for _ in range(size):
                 self._workers[group].append(_Worker(group, 0.0, 0.0))
         for group, rule in fleet.rules.items():
             scaler = Autoscaler(rule)
-            self._repeat(rule.polling_s, lambda g=group, s=scaler: self._scale(g, s.poll))  # type: ignore[misc]
-            self._repeat(HPA_INTERVAL_S, lambda g=group, s=scaler: self._scale(g, s.sync))  # type: ignore[misc]
+            self._repeat(rule.polling_s, partial(self._scale, group, scaler.poll))
+            self._repeat(HPA_INTERVAL_S, partial(self._scale, group, scaler.sync))
         if fleet.rules and fleet.has_costs:
             self._repeat(INTERVAL_S, self._update_costs)
 

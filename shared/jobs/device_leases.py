@@ -132,7 +132,7 @@ def _choose(
 
 
 def renew_device_lease(db: Database, worker: str, fence: int, in_use: bool, lease_s: float) -> bool:
-    """Keep the lease of this fence; False if there is none, or a newer one.
+    """Renew the lease that this fence holds. False if it holds none any more, or a newer fence does.
 
     One that has run out is renewed too: its worker slept, or the job store was away, and it still
     computes there. Others that came to the device meanwhile share it.

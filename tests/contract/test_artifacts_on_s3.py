@@ -16,7 +16,7 @@ from shared.errors import InvalidRequest, NotFound
 
 
 class BucketHandler(BaseHTTPRequestHandler):
-    """What S3 answers to the requests of one client: PUT if there is none, GET."""
+    """Answers as S3 does to one client: GET, and PUT that fails if the key exists."""
 
     objects: dict[str, bytes]
 

@@ -1,5 +1,5 @@
 """How many trials share a pass on a GPU, what happens when they do not fit, and at which precision
-they are computed. The GPU is none: its memory is, and its errors are."""
+they are computed. There is no GPU here: its free memory and its errors are made up."""
 
 from __future__ import annotations
 
